@@ -1,0 +1,82 @@
+"""blindspots finds, measures, explains and closes the blind spots of image classifiers.
+
+>>> import torch, blindspots as bs
+>>> model = bs.classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), batch=4)
+>>> data = bs.dataset("digits", limit=4)
+>>> result = bs.PGD("0.1", steps=5)(model, data.images(), data.labels)
+>>> len(result.success)
+4
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .attack import Attack as Attack
+    from .attacks import BIM as BIM
+    from .attacks import FGM as FGM
+    from .attacks import FGSM as FGSM
+    from .attacks import MIFGSM as MIFGSM
+    from .attacks import PGD as PGD
+    from .attacks import BisectedPGD as BisectedPGD
+    from .attacks import GaussianNoise as GaussianNoise
+    from .attacks import UniformNoise as UniformNoise
+    from .classifiers import Classifier as Classifier
+    from .classifiers import classifier as classifier
+    from .data import dataset as dataset
+    from .errors import BlindspotsError as BlindspotsError
+    from .evaluate.driver import evaluate as evaluate
+    from .evaluate.run import Run as Run
+    from .exporting import export as export
+    from .goal import Goal as Goal
+    from .models import build as build
+    from .models import save_model as save_model
+    from .oracle import Budget as Budget
+    from .result import Result as Result
+    from .training import TrainSettings as TrainSettings
+    from .training import fit as fit
+
+# The names a user types, and where each lives; a module is imported when a name of it is first used.
+_HOME = {
+    "Attack": "attack",
+    "BIM": "attacks",
+    "BisectedPGD": "attacks",
+    "BlindspotsError": "errors",
+    "Budget": "oracle",
+    "Classifier": "classifiers",
+    "FGM": "attacks",
+    "FGSM": "attacks",
+    "GaussianNoise": "attacks",
+    "Goal": "goal",
+    "MIFGSM": "attacks",
+    "PGD": "attacks",
+    "Result": "result",
+    "Run": "evaluate.run",
+    "TrainSettings": "training",
+    "UniformNoise": "attacks",
+    "build": "models",
+    "classifier": "classifiers",
+    "dataset": "data",
+    "evaluate": "evaluate.driver",
+    "export": "exporting",
+    "fit": "training",
+    "save_model": "models",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'blindspots' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
