@@ -1,0 +1,116 @@
+"""Fixed-shape model batches: how rows are laid out for the model, and how many go into one call.
+
+Every call has exactly `batch` rows. A kernel may round differently for another shape, so with one shape the answer for
+an image does not depend on how many images are asked about.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import BlindspotsError
+from .lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One model call: the rows it reads, and which of its answers are new."""
+
+    start: int
+    stop: int
+    fresh: int
+
+    @property
+    def rows(self) -> slice:
+        """The rows of the population that this call reads."""
+        return slice(self.start, self.stop)
+
+    @property
+    def valid(self) -> slice:
+        """The part of the answer that belongs to rows no earlier call has answered."""
+        return slice(self.fresh - self.start, self.stop - self.start)
+
+    @property
+    def new(self) -> slice:
+        """The rows of the population that this call answers."""
+        return slice(self.fresh, self.stop)
+
+
+def fill(images: Tensor, batch: int) -> Tensor:
+    """The images, repeated up to `batch` rows where there are fewer; the added answers are to be left out."""
+    if len(images) >= batch:
+        return images
+    return images[torch.arange(batch, device=images.device) % len(images)]
+
+
+def chunks(count: int, batch: int) -> Iterator[Chunk]:
+    """Cover rows 0 .. count-1 with calls of exactly `batch` rows.
+
+    A short last call reaches back over rows that are already answered, which costs what padding would and copies nothing.
+
+    >>> [(c.start, c.stop, c.fresh) for c in chunks(5, 2)]
+    [(0, 2, 0), (2, 4, 2), (3, 5, 4)]
+    """
+    for fresh in range(0, count, batch):
+        stop = min(fresh + batch, count)
+        yield Chunk(max(0, stop - batch), stop, fresh)
+
+
+def tune(forward: Callable[[Tensor], Tensor], example: Tensor, device: torch.device) -> int:
+    """The model batch with the lowest cost of a gradient per image, by measurement.
+
+    Batches double until two in a row bring nothing or one call takes over two seconds; the smallest within 3 % of
+    the best is taken, since small batches waste less when few images are left.
+    """
+    largest = 4096 if device.type == "cuda" else 512
+    costs: dict[int, float] = {}
+    batch, misses = (1 if device.type == "cpu" else 16), 0
+    while batch <= largest and misses < 2:
+        try:
+            cost = _cost(forward, example, batch, device)
+        except torch.OutOfMemoryError:
+            break
+        misses = misses + 1 if costs and cost > 0.97 * min(costs.values()) else 0
+        costs[batch] = cost
+        if cost * batch > 2.0:
+            break
+        batch *= 2
+    if not costs:
+        raise BlindspotsError(
+            "the device has too little memory for one image of this model: use a smaller batch or another device"
+        )
+    best = min(costs.values())
+    return next(b for b, cost in costs.items() if cost <= 1.03 * best)
+
+
+def _cost(forward: Callable[[Tensor], Tensor], example: Tensor, batch: int, device: torch.device) -> float:
+    """Seconds per image of a forward and a backward; the fastest of a few runs, the first left out."""
+    images = example.expand(batch, *example.shape[1:]).clone()
+    best, spent, runs = float("inf"), 0.0, 0
+    while runs < 3 or (spent < 0.05 and runs < 20):
+        started = _now(device)
+        with torch.enable_grad():
+            images.requires_grad_()
+            out = forward(images).sum()
+            if out.requires_grad:
+                torch.autograd.grad(out, images, allow_unused=True)
+        took = _now(device) - started
+        images = images.detach()
+        runs, spent = runs + 1, spent + took
+        if runs > 1:
+            best = min(best, took)
+        if took > 2.0 and runs > 1:
+            break
+    return best / batch
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -1,0 +1,128 @@
+"""Settings from text: attacks named on the command line or in a TOML file, with strict types and no silent fallback."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from .attack import Attack
+from .attacks import attack_named
+from .errors import BlindspotsError, unknown
+from .geometry import NORM_NAMES
+
+
+def parse_attack(text: str) -> dict[str, Any]:
+    """An attack as written on the command line: `NAME` or `NAME:key=value,key=value`.
+
+    >>> parse_attack("pgd:steps=100,radius=8/255,random_start=false")
+    {'name': 'pgd', 'steps': 100, 'radius': '8/255', 'random_start': False}
+    """
+    name, _, rest = text.partition(":")
+    settings: dict[str, Any] = {"name": name.strip()}
+    for piece in filter(None, (p.strip() for p in rest.split(","))):
+        key, equals, value = piece.partition("=")
+        if not equals:
+            raise BlindspotsError(f"attack '{text}' has '{piece}' where key=value is expected, as in pgd:steps=100,norm=l2")
+        settings[key.strip().replace("-", "_")] = _literal(value.strip())
+    return settings
+
+
+def make_attack(given: dict[str, Any]) -> Attack:
+    """An attack from its name and settings, each checked against the type of its field.
+
+    Raises:
+        BlindspotsError: an unknown attack or setting, a value of another type, or an impossible one.
+    """
+    if "name" not in given:
+        raise BlindspotsError(f"an attack needs a name, got only {', '.join(given) or 'nothing'}")
+    kind = attack_named(str(given["name"]))
+    known = {field.name: field for field in fields(kind)}
+    hints = get_type_hints(kind)
+    settings: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "name":
+            continue
+        if key not in known:
+            raise unknown(f"setting of {kind.name}", key, known)
+        settings[key] = _checked(f"{kind.__name__}.{key}", value, hints[key])
+    if "radius" not in settings:
+        raise BlindspotsError(f"{kind.name} needs a radius, such as 0.03 or 8/255: give --radius")
+    return kind(**settings)
+
+
+def make_attacks(given: Sequence[dict[str, Any]], norm: str | None, radii: Sequence[str]) -> list[Attack]:
+    """The attacks at every radius; those that name their own radius have that one alone.
+
+    Args:
+        given: settings of each attack, with its name.
+        norm: the norm for attacks that have a choice and did not choose; those of another norm are refused.
+        radii: radii of the attacks that name none.
+    """
+    if norm is not None and norm not in NORM_NAMES:
+        raise unknown("norm", norm, NORM_NAMES)
+    attacks: list[Attack] = []
+    for radius in radii or [None]:
+        for settings in given:
+            if "radius" in settings and radius != (radii or [None])[0]:
+                continue
+            attacks.append(make_attack(_completed(settings, norm, radius)))
+    return attacks
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """A configuration file as a dict with `_` for `-` in its keys."""
+    try:
+        with Path(path).open("rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise BlindspotsError(f"the configuration '{path}' cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BlindspotsError(f"the configuration '{path}' is not TOML: {error}") from None
+    return {key.replace("-", "_"): value for key, value in table.items()}
+
+
+def _completed(settings: dict[str, Any], norm: str | None, radius: str | None) -> dict[str, Any]:
+    """The settings with norm and radius filled in where the attack leaves them open."""
+    kind = attack_named(str(settings.get("name")))
+    full = dict(settings)
+    if norm is not None and "norm" not in settings:
+        if norm not in kind.norms:
+            raise BlindspotsError(f"{kind.name} works in {' and '.join(kind.norms)}, not in {norm}: choose another attack or norm")
+        if "norm" in {field.name for field in fields(kind)}:
+            full["norm"] = norm
+    if radius is not None:
+        full.setdefault("radius", radius)
+    return full
+
+
+def _literal(text: str) -> Any:
+    """A value as TOML reads it, or the text itself (radii such as 8/255, names)."""
+    try:
+        return tomllib.loads(f"value = {text.lower() if text in ('True', 'False') else text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """The value if it fits the type; whole numbers fit floats, nothing else is converted."""
+    options = get_args(hint) or (hint,)
+    if any(isinstance(option, str) for option in options):  # a Literal
+        if value in options:
+            return value
+        raise BlindspotsError(f"{name} must be one of {', '.join(map(str, options))}, got '{value}'")
+    if isinstance(value, bool):
+        fits = bool in options
+    elif isinstance(value, int):
+        fits = int in options or float in options
+    else:
+        fits = any(isinstance(option, type) and isinstance(value, option) for option in options)
+    if not fits:
+        wanted = " or ".join(_KINDS.get(option, str(option)) for option in options)
+        raise BlindspotsError(f"{name} must be {wanted}, got {value!r}")
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "nothing"}

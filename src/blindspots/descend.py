@@ -1,0 +1,61 @@
+"""The two loops that composed attacks share: `descend` (ask, move, project) and `bracket` (bisect a radius per image)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .optimisers import Optimiser
+    from .oracle import Oracle
+
+
+def descend(oracle: Oracle, theta: Tensor, optimiser: Optimiser, steps: int, scale: Tensor | None = None) -> None:
+    """Ask the oracle, let the optimiser move, project; k steps judge k + 1 points, the last one included.
+
+    Args:
+        oracle: answers for its live rows; what it kept is the result.
+        theta: the first point (R, ...) of the live rows.
+        optimiser: how to move.
+        steps: number of moves.
+        scale: factor (R,) of each image's step.
+    """
+    state = optimiser.init(theta, scale)
+    for _ in range(steps):
+        gradient = oracle.query(theta).gradient
+        assert gradient is not None
+        going = oracle.compact()
+        if going is not None:
+            if not len(going):
+                return
+            theta, gradient = theta[going], gradient[going]
+            state = {name: tensor[going] for name, tensor in state.items()}
+        oracle.step()
+        theta, state = optimiser.update(theta, gradient, state)
+        theta = oracle.space.project(theta)
+    oracle.query(theta, gradient=False)
+
+
+def bracket(attempt: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
+    """Per-image bisection of the smallest value at which an attempt succeeds.
+
+    Args:
+        attempt: tries the values (N,) and says which succeeded, (N,) bool. Where the first attempt, at `upper`, has
+            failed, later values are NaN and are to be left alone.
+        lower, upper: where to look, (N,).
+        rounds: halvings after the first attempt; the width is divided by 2^rounds.
+
+    Returns:
+        (lower, upper): the largest value that failed and the smallest that succeeded; both NaN where none did.
+    """
+    reached = attempt(upper)
+    lower, upper = (torch.where(reached, bound, float("nan")) for bound in (lower, upper))
+    for _ in range(rounds):
+        middle = (lower + upper) / 2
+        success = attempt(middle)
+        lower, upper = torch.where(success, lower, middle), torch.where(success, middle, upper)
+    return lower, upper

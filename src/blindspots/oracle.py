@@ -1,0 +1,335 @@
+"""The oracle: the only road from an attack to the model.
+
+It evaluates a query theta for the live rows (images) of a population in full, fixed-shape model batches, judges every
+queried point, keeps the best one per image by a rule, counts forwards and backwards per image and holds budgets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from . import noise
+from .batching import chunks, fill
+from .errors import BlindspotsError
+from .lazy import torch
+from .objectives import Point
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .classifiers import Classifier
+    from .goal import Goal
+    from .objectives import Objective
+    from .spaces import Space
+
+Keep = Literal["first", "smallest", "lowest"]
+KEEPS: tuple[str, ...] = ("first", "smallest", "lowest")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Model calls allowed per image; None is no limit. The forward that verifies a success is among the forwards."""
+
+    forwards: int | None = None
+    backwards: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("forwards", 2), ("backwards", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise BlindspotsError(f"Budget.{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the oracle says to a query: the objective (R,), its gradient like theta or None, the logits (R, K)."""
+
+    loss: Tensor
+    gradient: Tensor | None
+    logits: Tensor
+
+
+@dataclass
+class Record:
+    """The best point of every image so far, and what was spent on it; row i belongs to image i of the population."""
+
+    theta: Tensor
+    loss: Tensor
+    size: Tensor
+    success: Tensor
+    logits: Tensor | None
+    clean_logits: Tensor | None
+    forwards: Tensor
+    backwards: Tensor
+    steps: Tensor
+    zero_gradients: Tensor
+    bad_gradients: Tensor
+    trace: list[dict[str, Tensor]] = field(default_factory=list)
+
+
+class Oracle:
+    """Answers an attack's queries for a population of images.
+
+    An attack works on the live rows: `rows` (R,) numbers them within the population, and every tensor it holds has R
+    rows. After each query it calls `compact`, which drops rows that are settled as soon as that saves a model call.
+
+    Args:
+        classifier: the model, already inside a `session`.
+        images: clean images (N, C, H, W), accepted by the classifier.
+        goal: what counts as success, N rows.
+        space: what may change, N rows.
+        objective: what is minimised.
+        keys: noise keys (N,) of (seed, image index, attack).
+        keep: `first` settles an image at its first success; `smallest` keeps the success of smallest size; `lowest`
+            keeps the lowest objective. The last two prefer any success to none and never settle.
+        budget: model calls per image.
+        spent: forwards per image that were made before the search.
+        traced: record loss, size and gradient size of every query.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        goal: Goal,
+        space: Space,
+        objective: Objective,
+        keys: Tensor,
+        *,
+        keep: Keep = "first",
+        budget: Budget | None = None,
+        spent: int = 0,
+        traced: bool = False,
+    ) -> None:
+        count, device = len(images), images.device
+        self._classifier, self._keep, self._traced = classifier, keep, traced
+        self._batch = classifier.size(images)
+        self._budget = budget or Budget()
+        self._all = (images, goal, space, keys)
+        self.images, self.goal, self.space, self._keys = self._all
+        self.objective = objective
+        self.rows = torch.arange(count, device=device)
+        self._settled = torch.zeros(count, dtype=torch.bool, device=device)
+        self._resting, self._rest = torch.zeros_like(self._settled), False
+        # A success in reduced precision is checked by a second forward.
+        self._price = 1 if classifier.amp is None else 2
+        self._pace = 1 if device.type == "cpu" else 4
+        self._queries = 0
+
+        def zeros() -> Tensor:
+            return torch.zeros(count, dtype=torch.int64, device=device)
+
+        worst = torch.full((count,), float("inf"), dtype=images.dtype, device=device)
+        self.record = Record(
+            space.zero(), worst, worst.clone(), torch.zeros_like(self._settled), None, None,
+            zeros() + spent, zeros(), zeros(), zeros(), zeros(),
+        )  # fmt: skip
+
+    @property
+    def active(self) -> Tensor:
+        """Which live rows (R,) are neither settled nor resting until the next `revive`."""
+        return ~(self._settled | self._resting)[self.rows]
+
+    @property
+    def resting(self) -> Tensor:
+        """Which images (N,) reached the goal since a `revive` that let them rest."""
+        return self._resting
+
+    def keys(self, restart: int = 0, draw: int = 0) -> Tensor:
+        """Noise keys (R,) of the live rows for one restart and one draw."""
+        return noise.key(restart, self._keys, draw)
+
+    def judge_clean(self) -> None:
+        """Judge the unchanged images: those that reach the goal as they are need no attack."""
+        self.query(self.space.zero(), gradient=False)
+
+    def query(self, theta: Tensor, gradient: bool = True) -> Answer:
+        """Evaluate theta (R, ...) of the live rows, judge it, and answer with loss, gradient and logits.
+
+        Rows that are settled, or whose budget is spent, are charged and judged no more. A gradient is zero where it was
+        not finite, where there is none, and may be where the row was settled by this very query.
+        """
+        record, rows = self.record, self.rows
+        active = self.active
+        loss = torch.empty(len(rows), dtype=self.images.dtype, device=theta.device)
+        slope = torch.zeros_like(theta) if gradient else None
+        parts: list[Tensor] = []
+        for chunk in chunks(len(rows), self._batch):
+            values, logits, gradients = self._evaluate(theta[chunk.rows], chunk.rows, active[chunk.rows], gradient)
+            loss[chunk.new] = values[chunk.valid]
+            parts.append(logits[chunk.valid])
+            if slope is not None and gradients is not None:
+                slope[chunk.new] = gradients[chunk.valid]
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+        record.forwards[rows] += active
+        self._judge(theta, loss, logits, active)
+        self._exhaust(gradient)
+        if slope is not None:
+            needed = active & self.active
+            record.backwards[rows] += needed
+            self._inspect(slope, needed)
+        if self._traced:
+            self._trace(theta, loss, slope, active)
+        return Answer(loss, slope, logits)
+
+    def compact(self) -> Tensor | None:
+        """Drop settled rows where that saves a model call: the positions (R',) that go on, or None to go on as it is.
+
+        The positions are empty when every row is settled. On an accelerator the count is read every few queries only,
+        since reading it waits for the device; rows that settled meanwhile are judged no more and change nothing.
+        """
+        self._queries += 1
+        if self._queries % self._pace:
+            return None
+        live = self.active.nonzero().squeeze(1)
+        if len(live) and -(-len(live) // self._batch) == -(-len(self.rows) // self._batch):
+            return None
+        self._narrow(live)
+        return live
+
+    def revive(self, rest: bool = False) -> bool:
+        """Make every row that is not settled live again, for the next run of the search; False when there is none.
+
+        With `rest`, an image that reaches the goal rests until the next `revive`: for runs of which each needs one success.
+        """
+        self._resting.zero_()
+        self._rest = rest
+        live = (~self._settled).nonzero().squeeze(1)
+        self.images, self.goal, self.space, self._keys = self._all
+        self.rows = torch.arange(len(self._settled), device=live.device)
+        self._narrow(live)
+        return len(live) > 0
+
+    def settle(self, images: Tensor) -> None:
+        """Give up on some of the images, (N,) bool: they are charged and judged no more."""
+        self._settled |= images
+
+    def enter(self, space: Space) -> None:
+        """Go on in another space of the same theta; it has one row for each live row."""
+        self.space = space
+
+    def step(self) -> None:
+        """Count one step of the search for every live row that is not settled."""
+        self.record.steps[self.rows] += self.active
+
+    def verify(self, within: Tensor) -> None:
+        """Re-derive every success from the kept theta by a fresh forward in full precision.
+
+        `within` (N,) says which kept points respect box and radius. A success that does not hold is taken back.
+        """
+        record = self.record
+        found = record.success.nonzero().squeeze(1)
+        record.success &= within
+        if not len(found):
+            return
+        images, goal, space, _ = self._all
+        fresh = self._exact(space.narrow(found), record.theta[found])
+        record.forwards[found] += 1
+        record.success[found] &= goal.take(found).reached(fresh)
+        if record.logits is not None:
+            record.logits[found] = fresh
+
+    def _evaluate(
+        self, theta: Tensor, rows: slice, active: Tensor, gradient: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Objective, logits and gradient of at most one model batch."""
+        goal, clean = self.goal.take(rows), self.images[rows]
+        with torch.set_grad_enabled(gradient):
+            leaf = theta.detach().requires_grad_(gradient)
+            images = self.space.apply(leaf, rows)
+            logits = self._classifier.forward(fill(images, self._batch))[: len(theta)]
+            loss = self.objective(Point(logits, goal, images, clean, leaf))
+            slope = None
+            if gradient and loss.requires_grad and self._wanted(logits, goal, active):
+                slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0]
+        return loss.detach(), logits.detach(), slope
+
+    def _wanted(self, logits: Tensor, goal: Goal, active: Tensor) -> bool:
+        """Does any row of the batch go on after this query?"""
+        if (self._keep != "first" and not self._rest) or self._classifier.amp is not None:
+            return True
+        return bool((active & ~goal.reached(logits.detach())).any())
+
+    def _judge(self, theta: Tensor, loss: Tensor, logits: Tensor, active: Tensor) -> None:
+        """Keep what is better by the rule, and settle or rest the rows that reached the goal with this query."""
+        record, rows = self.record, self.rows
+        if record.logits is None:
+            record.logits, record.clean_logits = torch.full_like(logits, float("nan")), logits.clone()
+            record.logits[:] = logits
+        success = self.goal.reached(logits) & active
+        if self._classifier.amp is not None:
+            success = self._confirm(theta, success)
+        before, lowest = record.success[rows], record.loss[rows]
+        lower = loss < lowest
+        if self._keep == "lowest":
+            better = (success & ~before) | ((success == before) & lower)
+        elif self._keep == "smallest":
+            size = self.space.size(theta)
+            better = (success & (~before | (size < record.size[rows]))) | (~success & ~before & lower)
+            record.size[rows] = torch.where(better & success, size, record.size[rows])
+        else:
+            better = success | (~before & lower)
+        kept = (better & active).nonzero().squeeze(1)
+        at = rows[kept]
+        record.theta[at], record.loss[at], record.logits[at] = theta[kept], loss[kept], logits[kept]
+        record.success[at] = success[kept] | before[kept]
+        if self._keep == "first":
+            self._settled[rows] |= success
+        elif self._rest:
+            self._resting[rows] |= success
+
+    def _confirm(self, theta: Tensor, success: Tensor) -> Tensor:
+        """Successes of the reduced precision that hold in full precision; each check is a forward."""
+        found = success.nonzero().squeeze(1)
+        if not len(found):
+            return success
+        fresh = self._exact(self.space.narrow(found), theta[found])
+        self.record.forwards[self.rows[found]] += 1
+        confirmed = torch.zeros_like(success)
+        confirmed[found] = self.goal.take(found).reached(fresh)
+        return confirmed
+
+    def _exact(self, space: Space, theta: Tensor) -> Tensor:
+        """Logits of theta in full precision."""
+        parts = []
+        with torch.no_grad():
+            for chunk in chunks(len(theta), self._batch):
+                images = space.apply(theta[chunk.rows], chunk.rows)
+                parts.append(self._classifier.forward(fill(images, self._batch), exact=True)[chunk.valid])
+        return torch.cat(parts)
+
+    def _inspect(self, slope: Tensor, needed: Tensor) -> None:
+        """Count zero and non-finite gradients, and replace what is not finite by zero."""
+        peak = slope.flatten(1).abs().amax(1)
+        bad = ~torch.isfinite(peak)
+        self.record.bad_gradients[self.rows] += bad & needed
+        self.record.zero_gradients[self.rows] += (peak == 0) & needed
+        if bool(bad.any()):
+            torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0, out=slope)
+
+    def _exhaust(self, gradient: bool) -> None:
+        """Settle rows that can afford no further query, one forward being kept for the verification.
+
+        A row without backwards left is judged once more, where its last step has taken it, and settled then.
+        """
+        record, rows, limit = self.record, self.rows, self._budget
+        if limit.forwards is not None:
+            self._settled[rows] |= record.forwards[rows] + self._price + 1 > limit.forwards
+        if gradient and limit.backwards is not None:
+            self._settled[rows] |= record.backwards[rows] + 1 > limit.backwards
+
+    def _trace(self, theta: Tensor, loss: Tensor, slope: Tensor | None, active: Tensor) -> None:
+        def spread(values: Tensor) -> Tensor:
+            row = torch.full((len(self._settled),), float("nan"), dtype=values.dtype, device=values.device)
+            row[self.rows] = torch.where(active, values, float("nan"))
+            return row
+
+        entry = {"loss": spread(loss), "size": spread(self.space.size(theta))}
+        if slope is not None:
+            entry["gradient"] = spread(torch.linalg.vector_norm(slope.flatten(1), dim=1))
+        self.record.trace.append(entry)
+
+    def _narrow(self, live: Tensor) -> None:
+        self.rows, self.images, self.goal = self.rows[live], self.images[live], self.goal.take(live)
+        self.space, self._keys = self.space.narrow(live), self._keys[live]

@@ -1,0 +1,127 @@
+"""Euclidean projections onto the meet of a ball round x and the box [0, 1], a row at a time, exact.
+
+With d = y - x the step that was asked for, and room lo <= z - x <= hi left by the box, each solves
+    min_z ||z - y||_2   subject to   ||z - x||_p <= r,  0 <= z <= 1
+for all rows at once, (B, n) tensors and radii (B,). The solutions have one scalar per row (a scale or a threshold) that
+is found by iterations whose every stop is feasible, so an early stop costs optimality, never feasibility.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The scale of l2 takes one step per newly clamped group of pixels; the threshold of l1 is bisected when Newton fails.
+_SCALE_STEPS, _THRESHOLD_STEPS = 50, 100
+
+
+def box(y: Tensor) -> Tensor:
+    """Projection onto the box [0, 1]."""
+    return y.clamp(0, 1)
+
+
+def linf_bounds(x: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest image (B, n) in the linf ball and the box, rounded inwards.
+
+    Rounded to nearest, x + r can leave the ball by half a unit in the last place, which is more than 1e-6 of a radius of
+    1/255; the bounds step inwards there, so |z - x| <= r holds exactly in real arithmetic.
+    """
+    r = radius.unsqueeze(1).double()
+    low, high = (x.double() - r).clamp_(0, 1), (x.double() + r).clamp_(0, 1)
+    if x.dtype == torch.float64:
+        return low, high
+    low_r, high_r = low.to(x.dtype), high.to(x.dtype)
+    infinity = torch.tensor(float("inf"), dtype=x.dtype, device=x.device)
+    low_r = torch.where(low_r.double() < low, torch.nextafter(low_r, infinity), low_r)
+    high_r = torch.where(high_r.double() > high, torch.nextafter(high_r, -infinity), high_r)
+    return low_r, high_r
+
+
+def l2(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+    """Onto the l2 ball and the box: z - x = clip(s d, lo, hi) with the largest s <= 1 of norm at most r.
+
+    s starts at the value that would hold if no pixel were clipped, which is a lower bound, and rises to
+    sqrt((r^2 - sum of clipped c^2) / sum of free d^2) until no further pixel is clipped.
+    """
+    d, lo, hi = y - x, -x, 1 - x
+    clipped = torch.minimum(torch.maximum(d, lo), hi)
+    norm = torch.linalg.vector_norm(clipped, dim=1)
+    outside = norm > radius
+    if not bool(outside.any()):
+        return box(y)
+    r2 = radius.square()
+    scale = (radius / torch.linalg.vector_norm(d, dim=1).clamp(min=1e-30)).clamp(max=1)
+    for _ in range(_SCALE_STEPS):
+        step = d * scale.unsqueeze(1)
+        inside = torch.minimum(torch.maximum(step, lo), hi)
+        free = step == inside
+        held2 = torch.where(free, 0, inside).square().sum(1)
+        free2 = torch.where(free, d, 0).square().sum(1)
+        risen = torch.sqrt((r2 - held2).clamp(min=0) / free2.clamp(min=1e-30)).clamp(max=1)
+        moves = outside & (risen > scale * (1 + 1e-7))
+        scale = torch.where(moves, risen, scale)
+        if not bool(moves.any()):
+            break
+    # The rounding of a sum of many squares may leave the norm a few parts in 10^7 too large.
+    inside = torch.minimum(torch.maximum(d * (scale * _inwards(d)).unsqueeze(1), lo), hi)
+    return box(torch.where(outside.unsqueeze(1), x + inside, y))
+
+
+def l1(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+    """Onto the l1 ball and the box: |z - x| = min(max(|d| - t, 0), room) with the smallest t >= 0 of sum at most r.
+
+    The sum falls piecewise linearly with t; Newton steps on its pieces are kept inside a shrinking bracket.
+    """
+    d = y - x
+    size, room = d.abs(), torch.where(d > 0, 1 - x, x)
+    outside = torch.minimum(size, room).sum(1) > radius
+    if not bool(outside.any()):
+        return box(y)
+    target = radius * _inwards(d)
+    low, high = torch.zeros_like(radius), size.amax(1)
+    t = low
+    for _ in range(_THRESHOLD_STEPS):
+        left = (size - t.unsqueeze(1)).clamp_(min=0)
+        kept = torch.minimum(left, room)
+        excess = kept.sum(1) - target
+        slope = ((left > 0) & (left < room)).sum(1)
+        low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
+        newton = t + excess / slope.clamp(min=1)
+        good = (newton > low) & (newton < high) & (slope > 0)
+        ahead = torch.where(good, newton, (low + high) / 2)
+        done = (excess.abs() <= 1e-7 * target) | (high - low <= 1e-9 * high) | ~outside
+        if bool(done.all()):
+            break
+        t = torch.where(done, t, ahead)
+    # `high` is the side of the bracket on which the sum is at most the radius.
+    left = torch.minimum((size - t.unsqueeze(1)).clamp_(min=0), room)
+    t = torch.where(left.sum(1) <= target * (1 + 1e-7), t, high)
+    kept = torch.minimum((size - t.unsqueeze(1)).clamp_(min=0), room)
+    return box(torch.where(outside.unsqueeze(1), x + torch.where(d > 0, kept, -kept), y))
+
+
+def l0(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
+    """Onto at most r changed values in the box: keep those whose return to x would cost most, exactly r of ties.
+
+    Keeping value i costs (y_i - clip(y_i))^2 and giving it up costs (y_i - x_i)^2; the largest differences stay.
+    """
+    z = box(y)
+    gain = (y - x).square() - (y - z).square()
+    count = int(radius.max())
+    if count >= gain.shape[1] and bool((radius >= gain.shape[1]).all()):
+        return z
+    if count == 0:
+        return x.clone()
+    best = gain.topk(count, dim=1)
+    rank = torch.arange(count, device=y.device)
+    chosen = (rank < radius.unsqueeze(1)) & (best.values > 0)
+    keep = torch.zeros_like(gain, dtype=torch.bool).scatter_(1, best.indices, chosen)
+    return torch.where(keep, z, x)
+
+
+def _inwards(d: Tensor) -> float:
+    return 1 - 4 * torch.finfo(d.dtype).eps

@@ -1,0 +1,157 @@
+"""What an attack returns: images and, per image, whether they reached the goal, how large the change is, what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from .flags import Flag, gradient_flags, output_flags
+from .geometry import NORM_NAMES, sizes
+from .lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .goal import Goal
+    from .oracle import Record
+
+
+@dataclass(frozen=True)
+class Result:
+    """Per image, in the order given; (B,) unless said otherwise.
+
+    Attributes:
+        images: (B, C, H, W), the adversarial image, or the best attempt where there was no success.
+        success: bool, the goal was reached; re-derived from `images` by a fresh forward in full precision.
+        size: the change in each norm, by name, float64; l0 counts changed values.
+        labels, targets, index: as attacked; targets is None for an untargeted attack.
+        prediction, confidence, margin: class, its softmax probability, and `Goal.margin` at `images`.
+        clean_prediction, clean_confidence: the same at the images as given.
+        forwards, backwards: model calls spent; steps: moves of the search.
+        zero_gradients, bad_gradients: queries whose gradient was zero, or not finite.
+        trace: one entry a query: `loss`, `size`, and `gradient` (its l2 norm); empty unless asked for.
+    """
+
+    images: Tensor
+    success: Tensor
+    size: dict[str, Tensor]
+    labels: Tensor
+    targets: Tensor | None
+    index: Tensor
+    prediction: Tensor
+    confidence: Tensor
+    margin: Tensor
+    clean_prediction: Tensor
+    clean_confidence: Tensor
+    clean_outputs: Tensor
+    forwards: Tensor
+    backwards: Tensor
+    steps: Tensor
+    zero_gradients: Tensor
+    bad_gradients: Tensor
+    trace: tuple[dict[str, Tensor], ...] = ()
+
+    @property
+    def clean_correct(self) -> Tensor:
+        """Was the image as given classified as its label? Where not, there was nothing to attack."""
+        return self.clean_prediction == self.labels
+
+    @property
+    def flags(self) -> tuple[Flag, ...]:
+        """Red flags: signs that this result says less about the model than it seems to."""
+        attacked = self.backwards > 0
+        return (
+            *output_flags(self.clean_outputs),
+            *gradient_flags(attacked, self.zero_gradients, self.bad_gradients, self.backwards),
+        )
+
+    def to(self, device: Any) -> Result:
+        """The result with all its tensors on a device."""
+        return _map(self, lambda tensor: tensor.to(device))
+
+    def __len__(self) -> int:
+        return len(self.success)
+
+    def __repr__(self) -> str:
+        return (
+            f"Result({int(self.success.sum())} of {len(self)} reached the goal, "
+            f"{int((~self.clean_correct).sum())} were wrong before, "
+            f"mean forwards {self.forwards.double().mean():.1f}, backwards {self.backwards.double().mean():.1f}, "
+            f"flags: {', '.join(f.code for f in self.flags) or 'none'})"
+        )
+
+
+def result_of(record: Record, goal: Goal, index: Tensor, clean: Tensor, images: Tensor) -> Result:
+    """Read the result off the oracle's record."""
+    logits, before = record.logits, record.clean_logits
+    assert logits is not None
+    assert before is not None
+    probabilities, clean_probabilities = logits.softmax(1), before.softmax(1)
+    return Result(
+        images=images,
+        success=record.success,
+        size=sizes(images.double() - clean.double()),
+        labels=goal.labels,
+        targets=goal.targets,
+        index=index,
+        prediction=logits.argmax(1),
+        confidence=probabilities.amax(1),
+        margin=goal.margin(logits),
+        clean_prediction=before.argmax(1),
+        clean_confidence=clean_probabilities.amax(1),
+        clean_outputs=before,
+        forwards=record.forwards,
+        backwards=record.backwards,
+        steps=record.steps,
+        zero_gradients=record.zero_gradients,
+        bad_gradients=record.bad_gradients,
+        trace=tuple(record.trace),
+    )
+
+
+def join(parts: list[Result]) -> Result:
+    """The results of several populations as one."""
+    if len(parts) == 1:
+        return parts[0]
+    values: dict[str, Any] = {}
+    for spec in fields(Result):
+        each = [getattr(part, spec.name) for part in parts]
+        if spec.name == "size":
+            values["size"] = {name: torch.cat([size[name] for size in each]) for name in NORM_NAMES}
+        elif spec.name == "trace":
+            values["trace"] = _join_traces(parts)
+        else:
+            values[spec.name] = None if each[0] is None else torch.cat(each)
+    return Result(**values)
+
+
+def _join_traces(parts: list[Result]) -> tuple[dict[str, Tensor], ...]:
+    """Populations may have made different numbers of queries; what was not asked is NaN."""
+    length = max(len(part.trace) for part in parts)
+    joined = []
+    for query in range(length):
+        entry: dict[str, Tensor] = {}
+        for key in ("loss", "size", "gradient"):
+            pieces = [part.trace[query].get(key) if query < len(part.trace) else None for part in parts]
+            if any(piece is not None for piece in pieces):
+                entry[key] = torch.cat(
+                    [
+                        part.confidence.new_full((len(part),), float("nan")) if piece is None else piece
+                        for part, piece in zip(parts, pieces, strict=True)
+                    ]
+                )
+        joined.append(entry)
+    return tuple(joined)
+
+
+def _map(result: Result, change: Any) -> Result:
+    values: dict[str, Any] = {}
+    for spec in fields(result):
+        value = getattr(result, spec.name)
+        if isinstance(value, torch.Tensor):
+            values[spec.name] = change(value)
+        elif isinstance(value, dict):
+            values[spec.name] = {name: change(tensor) for name, tensor in value.items()}
+        elif spec.name == "trace":
+            values[spec.name] = tuple({name: change(tensor) for name, tensor in entry.items()} for entry in value)
+    return replace(result, **values)
