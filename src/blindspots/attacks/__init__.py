@@ -1,0 +1,36 @@
+"""All attacks, one paper a file; `ATTACKS` is the table of them by name."""
+
+from ..attack import Attack
+from ..errors import unknown
+from .bim import BIM
+from .bisected import BisectedPGD
+from .fgm import FGM
+from .fgsm import FGSM
+from .mifgsm import MIFGSM
+from .noise import GaussianNoise, UniformNoise
+from .pgd import PGD
+
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack for attack in (UniformNoise, GaussianNoise, FGSM, FGM, BIM, PGD, MIFGSM, BisectedPGD)
+}
+
+
+def attack_named(name: str) -> type[Attack]:
+    """The attack of that name, as `blindspots list attacks` shows them."""
+    if name not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    return ATTACKS[name]
+
+
+__all__ = [
+    "ATTACKS",
+    "BIM",
+    "FGM",
+    "FGSM",
+    "MIFGSM",
+    "PGD",
+    "BisectedPGD",
+    "GaussianNoise",
+    "UniformNoise",
+    "attack_named",
+]
