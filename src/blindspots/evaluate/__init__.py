@@ -1,0 +1,1 @@
+"""The run: plan, pieces, store, resume, statistics, red flags."""

@@ -1,0 +1,260 @@
+"""`evaluate`: the main job. Attack a model on data, shard by shard, into a run directory that survives anything."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from ..attack import Attack
+from ..classifiers import Classifier, classifier
+from ..data import ImageData, dataset
+from ..errors import BlindspotsError
+from ..files import remove_leftovers
+from ..goal import Goal
+from ..oracle import Budget
+from .defaults import default_attacks
+from .plan import differences, make_identity, make_manifest
+from .run import Run
+from .store import Store, job_columns
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: pieces done of all, and the piece that was just finished."""
+
+    done: int
+    total: int
+    part: str
+    images: int
+    fooled: int
+    seconds: float
+
+
+def evaluate(
+    model: Classifier | nn.Module | str,
+    data: ImageData | Any = "digits",
+    attacks: Sequence[Attack] | None = None,
+    *,
+    out: str | Path | None = None,
+    targets: str | int | None = None,
+    budget: Budget | int | None = None,
+    seed: int = 0,
+    batch: int | None = None,
+    keep_images: str = "all",
+    part: tuple[int, int] = (1, 1),
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Measure how robust a model is, with evidence.
+
+    Every image that the clean model gets right is attacked by every attack; the rows, the images and their cost are
+    written shard by shard. Run again with the same settings, it goes on where it stopped.
+
+    Args:
+        model: a classifier, a module, or a name or path as `classifier` takes it.
+        data: as `dataset` makes it, or what `dataset` takes.
+        attacks: attacks with their radii; by default noise, one-step and many-step attacks at the data's usual radii.
+        out: run directory; by default runs/MODEL-DATA-KEY, the key being a hash of the settings.
+        targets: None, a class, or a rule ("random", "least-likely", "second", "all").
+        budget: model calls per image and attack.
+        seed: key of all randomness.
+        batch: images per model call; by default measured once on this machine.
+        keep_images: which adversarial images to store: "all" attacked ones, "fooled" or "none".
+        part: (i, n) works on every n-th shard from the i-th on, so that n processes share one run; the one that
+            completes it writes the report.
+        progress: called after each piece.
+
+    Returns:
+        The run, opened for reading; `run.complete` says whether all parts are done.
+
+    Raises:
+        BlindspotsError: input that cannot be used, a run directory with other settings, or one in use.
+
+    >>> run = evaluate("small-cnn", "digits", out="runs/doc")  # doctest: +SKIP
+    """
+    # A copy, so that the batch of this run does not stay on the caller's classifier.
+    wrapped = copy.copy(model if isinstance(model, Classifier) else classifier(model))
+    images = data if isinstance(data, ImageData) else dataset(data)
+    chosen = list(attacks) if attacks is not None else default_attacks(images.name)
+    budget = Budget(forwards=budget) if isinstance(budget, int) else budget
+    number, parts = part
+    if not 1 <= number <= parts:
+        raise BlindspotsError(f"part must be (i, n) with 1 <= i <= n, got ({number}, {parts})")
+    identity = make_identity(wrapped, images, chosen, targets, budget, seed)
+    path = Path(out) if out is not None else default_out(wrapped.name, images.name, identity)
+    if batch is not None or wrapped.batch is None:
+        wrapped.batch = batch or _stored_batch(path)
+    manifest = make_manifest(
+        wrapped, images, chosen, targets=targets, budget=budget, seed=seed, keep_images=keep_images
+    )
+    _claim(path, manifest)
+    lock = FileLock(path / f".lock-{number}-of-{parts}")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BlindspotsError(
+            f"another process is writing the run '{path}': wait for it, or give another --out"
+        ) from None
+    with lock:
+        if parts == 1:
+            remove_leftovers(path)
+        _Work(wrapped, images, chosen, manifest, path, targets, budget, progress).run(number, parts)
+        run = Run(path)
+        if run.complete:
+            finish(run)
+    return run
+
+
+def finish(run: Run) -> None:
+    """Write summary and report of a complete run."""
+    from ..report import write_report
+    from .summary import summarise
+
+    summary = summarise(run)
+    Store(run.path).write_json("summary.json", summary)
+    write_report(run, summary, run.path / "report.html")
+
+
+def default_out(model: str, data: str, identity: dict[str, Any]) -> Path:
+    """runs/MODEL-DATA-KEY: the same settings lead to the same directory."""
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{Path(model).stem}-{Path(data).stem}"
+    return Path("runs") / f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}-{key}"
+
+
+class _Work:
+    """The pieces of a run and how each is done."""
+
+    def __init__(
+        self,
+        model: Classifier,
+        data: ImageData,
+        attacks: list[Attack],
+        manifest: dict[str, Any],
+        path: Path,
+        targets: str | int | None,
+        budget: Budget | None,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self.model, self.data, self.attacks, self.manifest = model, data, attacks, manifest
+        self.targets, self.budget, self.progress = targets, budget, progress
+        self.store = Store(path)
+
+    def run(self, number: int, parts: int) -> None:
+        """Do what is missing of every `parts`-th shard."""
+        jobs = [job["id"] for job in self.manifest["jobs"]]
+        shards = self.manifest["shards"][number - 1 :: parts]
+        pieces = [(shard, part) for shard in shards for part in ("clean", *jobs)]
+        done = sum(self.store.done(part, shard["id"]) for shard, part in pieces)
+        for shard in shards:
+            missing = [part for part in ("clean", *jobs) if not self.store.done(part, shard["id"])]
+            if not missing:
+                continue
+            images, labels, index = self.data.batch(shard["start"], shard["stop"])
+            clean = self._clean(shard["id"], images, labels, index, "clean" in missing)
+            for part in missing:
+                started = time.perf_counter()
+                fooled = int((~clean["correct"]).sum())
+                if part != "clean":
+                    fooled = self._job(part, shard["id"], images, labels, index, clean)
+                done += 1
+                if self.progress is not None:
+                    took = time.perf_counter() - started
+                    self.progress(Progress(done, len(pieces), part, len(labels), fooled, took))
+
+    def _clean(self, shard: str, images: Tensor, labels: Tensor, index: Tensor, missing: bool) -> dict[str, Tensor]:
+        started = time.perf_counter()
+        logits = self.model.logits(images).cpu()
+        prediction = logits.argmax(1)
+        finite = torch.isfinite(logits).all(1)
+        columns = {
+            "index": index,
+            "label": labels,
+            "prediction": prediction,
+            "confidence": logits.softmax(1).amax(1).float(),
+            "correct": (prediction == labels) & finite,
+            "margin": Goal(labels).margin(logits).float(),
+        }
+        if missing:
+            stored = None if self.manifest["settings"]["keep_images"] == "none" else images
+            self.store.write_clean(shard, columns, stored, time.perf_counter() - started)
+        return columns
+
+    def _job(
+        self, job: str, shard: str, images: Tensor, labels: Tensor, index: Tensor, clean: dict[str, Tensor]
+    ) -> int:
+        """Attack the correctly classified images of a shard with one attack, and write what happened."""
+        started = time.perf_counter()
+        attack = self.attacks[[entry["id"] for entry in self.manifest["jobs"]].index(job)]
+        right = clean["correct"]
+        if isinstance(self.targets, int):
+            # An image of the target class has nowhere to go; it is left alone and stays correct.
+            right = right & (labels != self.targets)
+        result = None
+        if bool(right.any()):
+            result = attack(
+                self.model,
+                images[right],
+                labels[right],
+                targets=self.targets,
+                index=index[right],
+                seed=self.manifest["seed"],
+                budget=self.budget,
+            ).to("cpu")
+        per_image = self.manifest["model"]["classes"] - 1 if self.targets == "all" else 1
+        columns, attacked = job_columns(labels, index, clean, right, result, per_image)
+        keep = attacked.clone()
+        if self.manifest["settings"]["keep_images"] == "fooled":
+            keep &= columns["success"]
+        elif self.manifest["settings"]["keep_images"] == "none":
+            keep[:] = False
+        pixels = result.images[keep[attacked]] if result is not None else images[:0]
+        self.store.write_job(job, shard, columns, pixels, keep, time.perf_counter() - started)
+        return int(columns["fooled"].sum())
+
+
+def _stored_batch(path: Path) -> int | None:
+    """The model batch of the run that is there, so that it can go on as it began."""
+    if not (path / "manifest.json").is_file():
+        return None
+    return int(Run(path).manifest["batch"])
+
+
+def _claim(path: Path, manifest: dict[str, Any]) -> None:
+    """Make the run directory with its manifest, or check that the one that is there is of the same run."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BlindspotsError(
+            f"the run directory '{path}' cannot be made ({error.strerror}): give another --out"
+        ) from error
+    with FileLock(path / ".lock-manifest"):
+        if (path / "manifest.json").is_file():
+            _compare(path, manifest)
+        elif any(entry for entry in path.iterdir() if not entry.name.startswith(".")):
+            raise BlindspotsError(f"'{path}' holds other files and no run: give another --out, or an empty directory")
+        else:
+            Store(path).write_json("manifest.json", manifest)
+
+
+def _compare(path: Path, manifest: dict[str, Any]) -> None:
+    stored = Run(path).manifest
+    found = differences(stored, json.loads(json.dumps(manifest)))
+    if found:
+        more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+        raise BlindspotsError(
+            f"the run '{path}' was made with other settings ({'; '.join(found[:4])}{more}): repeat its settings to go on, "
+            "give another --out, or delete it"
+        )

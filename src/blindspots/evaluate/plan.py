@@ -1,0 +1,188 @@
+"""The plan of a run: which attacks on which images with which settings, as the manifest that names all of it.
+
+Everything that decides a verdict is in the manifest. A run goes on only under an equal manifest, so the files of an
+interrupted and continued run are those of an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..attack import Attack
+from ..errors import BlindspotsError
+from ..flags import probe
+from ..goal import TARGET_RULES, check_labels
+from ..oracle import Budget
+from ..settings import plain
+from .run import FORMAT
+from .tuning import model_batch
+
+if TYPE_CHECKING:
+    from ..classifiers import Classifier
+    from ..data import ImageData
+
+# Images attacked and stored together: at most this many, and at most this many bytes of float32 pixels.
+SHARD_IMAGES, SHARD_BYTES = 500, 64 << 20
+PROBED = 32
+KEPT_IMAGES = ("all", "fooled", "none")
+
+
+def make_identity(
+    model: Classifier,
+    data: ImageData,
+    attacks: Sequence[Attack],
+    targets: str | int | None,
+    budget: Budget | None,
+    seed: int,
+) -> dict[str, Any]:
+    """What sets a run apart from others, known without asking the model."""
+    if not attacks:
+        raise BlindspotsError("there are no attacks: give at least one, as blindspots list attacks names them")
+    return {
+        "model": model.hash,
+        "data": data.fingerprint(),
+        "jobs": _jobs(attacks, targets),
+        "budget": None if budget is None else asdict(budget),
+        "seed": seed,
+    }
+
+
+def make_manifest(
+    model: Classifier,
+    data: ImageData,
+    attacks: Sequence[Attack],
+    *,
+    targets: str | int | None,
+    budget: Budget | None,
+    seed: int,
+    keep_images: str,
+) -> dict[str, Any]:
+    """Describe a run completely, after checking that it can be made.
+
+    Raises:
+        BlindspotsError: labels that are no classes of the model, an unknown target rule, a model that answers with NaN.
+    """
+    if keep_images not in KEPT_IMAGES:
+        raise BlindspotsError(f"keep_images must be one of {', '.join(KEPT_IMAGES)}, got '{keep_images}'")
+    if isinstance(targets, str) and targets not in TARGET_RULES:
+        raise BlindspotsError(f"targets must be a class or one of {', '.join(TARGET_RULES)}, got '{targets}'")
+    few, _, _ = data.batch(0, min(PROBED, len(data)))
+    model.batch = model_batch(model, few)
+    probes = probe(model, few)
+    broken = next((flag for flag in probes if flag.code == "bad-outputs"), None)
+    if broken is not None and not bool(torch.isfinite(model.logits(few)).all(1).any()):
+        raise BlindspotsError(
+            "the model answers every image with NaN or infinite logits: check its weights and its input"
+        )
+    classes = model.count(model.accept(few))
+    check_labels(data.labels, len(data), classes, f"labels of '{data.name}'")
+    if isinstance(targets, int) and not 0 <= targets < classes:
+        raise BlindspotsError(f"the target class must be from 0 to {classes - 1}, got {targets}")
+    names = [*data.class_names, *(str(c) for c in range(len(data.class_names), classes))]
+    size = max(1, min(SHARD_IMAGES, SHARD_BYTES // (4 * int(torch.tensor(data.shape).prod()))))
+    return {
+        "format": FORMAT,
+        "settings": {
+            "targets": targets,
+            "budget": None if budget is None else asdict(budget),
+            "keep_images": keep_images,
+            "amp": model.amp,
+            "outputs": model.outputs,
+        },
+        "seed": seed,
+        "batch": model.batch,
+        "model": _describe_model(model, classes),
+        "data": data.describe(),
+        "class_names": names,
+        "shape": list(data.shape),
+        "jobs": _jobs(attacks, targets),
+        "shards": [
+            {"id": f"{number:05d}", "start": start, "stop": min(start + size, len(data))}
+            for number, start in enumerate(range(0, len(data), size))
+        ],
+        "probes": [flag.to_json() for flag in probes],
+        "versions": {
+            "blindspots": version("blindspots"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "torchvision", "numpy")},
+        },
+        "hardware": _hardware(model.device),
+    }
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """What differs between two manifests, as `path: old -> new`.
+
+    >>> differences({"a": {"b": 1}}, {"a": {"b": 2}})
+    ['a.b: 1 -> 2']
+    """
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [
+            line
+            for key in keys
+            for line in differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line for i, (a, b) in enumerate(zip(old, new, strict=True)) for line in differences(a, b, f"{path}[{i}]")
+        ]
+    if old == new:
+        return []
+    return [f"{path}: {_short(old)} -> {_short(new)}"]
+
+
+def _jobs(attacks: Sequence[Attack], targets: str | int | None) -> list[dict[str, Any]]:
+    jobs = []
+    for number, attack in enumerate(attacks):
+        settings = plain(attack)
+        norm = str(settings.get("norm", attack.norms[0]))
+        radius = getattr(attack, "radius")  # noqa: B009  every attack of a run has one
+        text = str(radius).replace("/", "_")
+        jobs.append(
+            {
+                "id": f"{number:02d}-{attack.name}-{norm}-{text}",
+                "attack": attack.name,
+                "norm": norm,
+                "radius": float(radius),
+                "radius_text": str(radius),
+                "settings": settings,
+                "targets": None if targets is None else str(targets),
+                "control": attack.control,
+                "steps": int(settings.get("steps", settings.get("draws", 1))),
+            }
+        )
+    return jobs
+
+
+def _describe_model(model: Classifier, classes: int) -> dict[str, Any]:
+    return {
+        "spec": model.spec,
+        "name": model.name,
+        "hash": model.hash,
+        "mean": model.mean,
+        "std": model.std,
+        "classes": classes,
+        "parameters": sum(p.numel() for p in model.module.parameters()),
+        "trained": model.trained,
+    }
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else device.type,
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

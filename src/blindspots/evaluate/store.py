@@ -1,0 +1,109 @@
+"""Writing a run directory: every file appears whole or not at all, and a table appears last.
+
+The table of a shard is what says that the shard is done; its images and its time are written before it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ..files import replace_file
+from ..result import Result
+from .run import NORMS
+
+
+class Store:
+    """The writer of one run directory.
+
+    Args:
+        path: the run directory, already made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def done(self, part: str, shard: str) -> bool:
+        """Is the table of this part ("clean" or a job id) and shard written?"""
+        return self._table(part, shard).is_file()
+
+    def write_json(self, name: str, value: Any) -> None:
+        replace_file(self.path / name, json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")
+
+    def write_clean(self, shard: str, columns: dict[str, Tensor], images: Tensor | None, seconds: float) -> None:
+        """The predictions for one shard of clean images, and the images themselves unless None."""
+        if images is not None:
+            self._images("clean", shard, images, columns["index"])
+        self._commit("clean", shard, columns, seconds)
+
+    def write_job(
+        self, job: str, shard: str, columns: dict[str, Tensor], images: Tensor, stored: Tensor, seconds: float
+    ) -> None:
+        """The rows of one job on one shard, with the images (A, C, H, W) of the rows where `stored` is true."""
+        self._images(job, shard, images, columns["index"][stored])
+        self._commit(job, shard, columns, seconds)
+
+    def _images(self, part: str, shard: str, images: Tensor, index: Tensor) -> None:
+        tensors = {"images": images.float().cpu().contiguous(), "index": index.cpu().contiguous()}
+        replace_file(self.path / "images" / part / f"{shard}.safetensors", save(tensors))
+
+    def _commit(self, part: str, shard: str, columns: dict[str, Tensor], seconds: float) -> None:
+        timing = json.dumps({"seconds": round(seconds, 6)}).encode()
+        replace_file(self.path / "timing" / f"{shard}-{part}.json", timing)
+        table = pa.table({name: column.cpu().numpy() for name, column in columns.items()})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        replace_file(self._table(part, shard), sink.getvalue().to_pybytes())
+
+    def _table(self, part: str, shard: str) -> Path:
+        return self.path / ("clean" if part == "clean" else f"jobs/{part}") / f"{shard}.parquet"
+
+
+def job_columns(
+    labels: Tensor, index: Tensor, clean: dict[str, Tensor], tried: Tensor, result: Result | None, per_image: int
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The columns of one job on one shard, and which rows were attacked.
+
+    Args:
+        labels, index: of the shard's images (B,).
+        clean: its clean columns.
+        tried: which images were attacked (B,), bool.
+        result: what the attack did to those, `per_image` rows each; None where there were none.
+        per_image: rows of an attacked image (the K - 1 targets of `all`, else 1); any other image has one row.
+    """
+    rows = torch.arange(len(labels)).repeat_interleave(torch.where(tried, per_image, 1))
+    attacked = tried[rows]
+    count = len(rows)
+
+    def spread(values: Tensor | None, missing: Tensor | float) -> Tensor:
+        kind = values.dtype if values is not None else torch.float64
+        column = missing[rows].clone() if isinstance(missing, Tensor) else torch.full((count,), missing, dtype=kind)
+        if values is not None:
+            column[attacked] = values.cpu().to(column.dtype)
+        return column
+
+    nothing = torch.zeros(len(labels), dtype=torch.int64)
+    success = spread(None if result is None else result.success, torch.zeros(len(labels), dtype=torch.bool))
+    columns = {
+        "index": index[rows],
+        "label": labels[rows],
+        "target": spread(None if result is None else result.targets, nothing - 1),
+        "attacked": attacked,
+        "success": success,
+        "fooled": success | ~clean["correct"][rows],
+        "prediction": spread(None if result is None else result.prediction, clean["prediction"]),
+        "confidence": spread(None if result is None else result.confidence, clean["confidence"]),
+        "margin": spread(None if result is None else result.margin, clean["margin"]),
+    }
+    for norm in NORMS:
+        columns[f"size_{norm}"] = spread(None if result is None else result.size[norm], float("nan"))
+    for name in ("forwards", "backwards", "steps", "zero_gradients", "bad_gradients"):
+        columns[name] = spread(None if result is None else getattr(result, name), nothing)
+    return columns, attacked
