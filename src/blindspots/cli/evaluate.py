@@ -1,0 +1,118 @@
+"""`blindspots evaluate`: how robust is this model, with evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from ..config import make_attacks, parse_attack, read_toml
+from ..errors import BlindspotsError, unknown
+from .options import Command, DataOptions, ModelOptions, RunOptions
+from .progress import run_evaluation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Evaluate(Command):
+    """Measure how robust a model is: run directory, HTML report, summary.
+
+    Without arguments: a small network trained on the digits, attacked at the usual radii. Killed at any moment, the same
+    command goes on where it was.
+    """
+
+    attack: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """An attack, with settings of its own if need be: --attack pgd --attack pgd:steps=100,restarts=5. May be repeated.
+    Default: noise as a control, one step, many steps."""
+    radius: tuple[str, ...] = ()
+    """Radii in pixel units of [0, 1], such as 0.03 or 8/255. Default: those usual for the data."""
+    norm: Literal["linf", "l2", "l1"] | None = None
+    """Norm of the radii, for attacks that have a choice. Default: linf."""
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    options: RunOptions = field(default_factory=RunOptions)
+    config: str | None = None
+    """TOML file with these flags as keys, and attacks as a list of tables ([[attacks]] name = "pgd", steps = 100).
+    Flags given beside it win."""
+    config_attacks: tyro.conf.Suppress[tuple[dict[str, Any], ...]] = ()
+
+    def run(self, console: Console) -> None:
+        from ..evaluate.defaults import default_attacks, default_radii
+
+        data = self.data.load(self.options.seed)
+        given = [parse_attack(text) for text in self.attack] or list(self.config_attacks)
+        if given:
+            # A radius must come from somewhere: from each attack, from --radius, or from what is usual for the data.
+            open_ones = [settings for settings in given if "radius" not in settings]
+            radii = self.radius or (default_radii(data.name, self.norm or _norm(open_ones)) if open_ones else ())
+            attacks = make_attacks(given, self.norm, radii)
+        else:
+            attacks = default_attacks(data.name, self.norm or "linf", self.radius)
+        run_evaluation(console, self.model.load(data), data, attacks, self.options)
+
+
+def with_config(arguments: list[str]) -> tuple[list[str], Evaluate | None]:
+    """Take --config FILE out of the arguments; its values become the defaults of the flags."""
+    rest, path = [], None
+    words = iter(arguments)
+    for word in words:
+        if word == "--config":
+            path = next(words, None)
+            if path is None:
+                raise BlindspotsError("--config needs a file")
+        elif word.startswith("--config="):
+            path = word.partition("=")[2]
+        else:
+            rest.append(word)
+    return (rest, _from_toml(path)) if path is not None else (rest, None)
+
+
+def _from_toml(path: str) -> Evaluate:
+    table = read_toml(path)
+    attacks = table.pop("attacks", [])
+    if not isinstance(attacks, list) or not all(isinstance(entry, dict) for entry in attacks):
+        raise BlindspotsError(f"'attacks' in '{path}' must be a list of tables: [[attacks]] with name = \"pgd\"")
+    whole = Evaluate(config=path, config_attacks=tuple(attacks))
+    groups = {"model": whole.model, "data": whole.data, "options": whole.options}
+    places = {item.name: group for group, part in groups.items() for item in fields(part)}
+    own = {"attack": (), "radius": (), "norm": None}
+    values: dict[str, dict[str, Any]] = {group: {} for group in groups}
+    top: dict[str, Any] = {}
+    for key, value in table.items():
+        if key in own:
+            top[key] = tuple(map(str, value if isinstance(value, list) else [value])) if key != "norm" else value
+        elif key in places:
+            values[places[key]][key] = _fitting(path, key, value, groups[places[key]])
+        else:
+            raise unknown(f"key in '{path}'", key, [*own, "attacks", *places])
+    parts = {group: replace(part, **values[group]) for group, part in groups.items()}  # type: ignore[type-var]
+    return replace(whole, **top, **parts)
+
+
+def _fitting(path: str, key: str, value: Any, part: Any) -> Any:
+    """A TOML value for a flag: lists become tuples; numbers given for a text are refused, and so is the reverse."""
+    from typing import get_args, get_type_hints
+
+    hint = get_type_hints(type(part))[key]
+    options = [option for option in (get_args(hint) or (hint,)) if option is not type(None)]
+    if isinstance(value, list):
+        return tuple(value)
+    if key in ("targets", "part"):
+        return str(value)
+    kinds = tuple(option if isinstance(option, type) else str for option in options)
+    if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
+        raise BlindspotsError(f"'{key}' in '{path}' must be {' or '.join(k.__name__ for k in kinds)}, got {value!r}")
+    return value
+
+
+def _norm(given: list[dict[str, Any]]) -> str:
+    """The norm that usual radii are asked for: the one the attacks name, or have by themselves."""
+    from ..attacks import attack_named
+
+    norms = {str(s["norm"]) if "norm" in s else attack_named(str(s["name"])).norms[0] for s in given}
+    if len(norms) > 1:
+        raise BlindspotsError(f"the attacks are in several norms ({', '.join(sorted(norms))}): give each a radius, as in pgd:radius=0.1")
+    return norms.pop()

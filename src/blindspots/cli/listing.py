@@ -1,0 +1,50 @@
+"""`blindspots list`: what there is to name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rich.table import Table
+from tyro.conf import Positional
+
+from .options import Command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class List(Command):
+    """List the attacks, models or data that can be named."""
+
+    what: Positional[Literal["attacks", "models", "data"]]
+    """What to list."""
+
+    def run(self, console: Console) -> None:
+        rows = {"attacks": _attacks, "models": _models, "data": _data}[self.what]()
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in rows[0]:
+            table.add_column(column, no_wrap=column == rows[0][0], overflow="fold")
+        for row in rows[1:]:
+            table.add_row(*row)
+        console.print(table)
+
+
+def _attacks() -> list[tuple[str, ...]]:
+    from ..attacks import ATTACKS
+
+    head = ("name", "norms", "what it does")
+    return [head, *((name, " ".join(kind.norms), kind.summary) for name, kind in ATTACKS.items())]
+
+
+def _models() -> list[tuple[str, ...]]:
+    from ..models import list_models
+
+    return [("name", "what it is", "source"), *((m.name, m.description, m.source) for m in list_models())]
+
+
+def _data() -> list[tuple[str, ...]]:
+    from ..data import list_data
+
+    return [("name", "what it is", "needs"), *((d.name, d.description, d.needs) for d in list_data())]
