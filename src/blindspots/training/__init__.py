@@ -1,0 +1,36 @@
+"""Training networks: settings, the fit loop, and small victims kept in a cache.
+
+The settings load without torch; `fit` and `cached_victim` bring it on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .events import EpochRecord, Event, Progress, Started, Stepped, Trained
+from .settings import TrainSettings
+
+if TYPE_CHECKING:
+    from .train import fit as fit
+    from .victim import cached_victim as cached_victim
+
+__all__ = [
+    "EpochRecord",
+    "Event",
+    "Progress",
+    "Started",
+    "Stepped",
+    "TrainSettings",
+    "Trained",
+    "cached_victim",
+    "fit",
+]
+
+_HEAVY = {"cached_victim": "victim", "fit": "train"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HEAVY:
+        return getattr(importlib.import_module(f".{_HEAVY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

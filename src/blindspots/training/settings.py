@@ -1,0 +1,144 @@
+"""The settings of a training run: one frozen dataclass of plain values, read without torch.
+
+Its fields are the flags of `blindspots train`, the keys of `settings.json` in the training directory, and the
+key of the victim cache. What is wrong is refused here, before any data is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from ..errors import BlindspotsError
+from ..settings import above, at_least, one_of
+
+Optimiser = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["constant", "cosine", "onecycle"]
+Augmentation = Literal["none", "shift", "shift-flip"]
+
+# Peak learning rates where none is given: He et al. 2016 (arXiv 1512.03385) for SGD with momentum, Kingma and Ba
+# 2015 (arXiv 1412.6980) for Adam.
+RATES: dict[str, float] = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}
+MOMENTUM = 0.9  # of SGD where none is given (He et al. 2016)
+
+# Fields that may differ between the first start and a resumed one: they change where things lie or how often they
+# are saved, not what is computed. Changed data behind another data_dir is noticed by its fingerprint.
+FREE = ("out", "data_dir", "checkpoint_seconds")
+
+# Data whose classes a mirror changes or destroys: digits are signs, not objects.
+UNMIRRORED = ("digits", "mnist")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What to train, on what, and how.
+
+    Raises `BlindspotsError` at construction for a value that cannot work.
+
+    >>> TrainSettings(epochs=0)
+    Traceback (most recent call last):
+    blindspots.errors.BlindspotsError: TrainSettings.epochs must be at least 1, got 0
+    """
+
+    network: str = "small-cnn"
+    """Built-in network to train (blindspots list models)."""
+    network_settings: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """Settings of the network, as pairs: name value name value ..."""
+    data: str = "digits"
+    """Data to train on (blindspots list data)."""
+    split: str = "train"
+    """Split to train on; the validation images are held out from it."""
+    test_split: str = "test"
+    """Split measured once, after the best epoch is chosen; empty: none."""
+    data_dir: str | None = None
+    """Folder that holds the data (default: BLINDSPOTS_DATA)."""
+    limit: int | None = None
+    """Use only this many images of the split (stratified by class)."""
+    size: int | None = None
+    """Resize image files to this many pixels (image folders only)."""
+    validation: float = 0.1
+    """Share of the split held out to choose the best epoch, between 0 and 0.9; 0 keeps the last epoch."""
+    epochs: int = 10
+    """How often every training image is seen."""
+    batch: int = 64
+    """Images a step; an epoch is cut into equal batches of at most this many, and no image is left out."""
+    optimiser: Optimiser = "adam"
+    """Optimiser of the weights."""
+    learning_rate: float | None = None
+    """Highest learning rate of the schedule (default: 0.1 for sgd, 0.001 for adam and adamw)."""
+    weight_decay: float = 0.0
+    """Weight decay (with adamw decoupled from the gradient)."""
+    momentum: float | None = None
+    """Momentum of sgd (default 0.9); the other optimisers have none."""
+    schedule: Schedule = "cosine"
+    """Course of the learning rate: constant, cosine to zero, or onecycle (up for 30 % of the steps, then down)."""
+    label_smoothing: float = 0.0
+    """Share of each target spread evenly over all classes, from 0 up to but not including 1."""
+    augmentation: Augmentation = "none"
+    """Random change of each training image: shift by up to an eighth of its size, and also left-right flip."""
+    normalisation: str = "data"
+    """Mean and standard deviation inside the model: data (measured on the training images), none, or a known name."""
+    seed: int = 0
+    """Seed of the first weights, the held-out images, the order, the augmentation and dropout."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda, cuda:1, mps."""
+    threads: int = 0
+    """CPU threads of the computation; 0 leaves torch's own choice. Another number gives slightly other weights."""
+    checkpoint_seconds: float = 30.0
+    """Longest time between two checkpoints; one is also written after every epoch."""
+    out: str = ""
+    """Training directory (default: runs/DATA-NETWORK)."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "optimiser", get_args(Optimiser))
+        one_of(self, "schedule", get_args(Schedule))
+        one_of(self, "augmentation", get_args(Augmentation))
+        at_least(self, epochs=1, batch=1, seed=0, threads=0, limit=2, size=1, weight_decay=0, checkpoint_seconds=0)
+        if self.learning_rate is not None:
+            above(self, learning_rate=0)
+        if not 0 <= self.label_smoothing < 1:
+            raise BlindspotsError(f"TrainSettings.label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+        if not 0 <= self.validation <= 0.9:
+            raise BlindspotsError(f"TrainSettings.validation must lie in [0, 0.9], got {self.validation}")
+        if self.momentum is not None and self.optimiser != "sgd":
+            raise BlindspotsError(
+                f"TrainSettings.momentum applies to sgd only, got {self.momentum} with {self.optimiser}: leave it out"
+            )
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise BlindspotsError(f"TrainSettings.momentum must lie in [0, 1), got {self.momentum}")
+        if self.augmentation == "shift-flip" and self.data in UNMIRRORED:
+            raise BlindspotsError(
+                f"TrainSettings.augmentation 'shift-flip' would mirror the signs of '{self.data}': use shift or none"
+            )
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate: as given, or the optimiser's default."""
+        return RATES[self.optimiser] if self.learning_rate is None else self.learning_rate
+
+    @property
+    def directory(self) -> Path:
+        """The training directory: as given, or runs/DATA-NETWORK."""
+        if self.out:
+            return Path(self.out)
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{self.data}-{self.network}")
+        return Path("runs") / name
+
+    def plain(self) -> dict[str, Any]:
+        """All settings as JSON values, defaults that depend on the optimiser filled in."""
+        values = asdict(self)
+        values["learning_rate"] = self.rate
+        if self.optimiser == "sgd" and self.momentum is None:
+            values["momentum"] = MOMENTUM
+        return values
+
+    def differences(self, stored: dict[str, Any]) -> list[str]:
+        """What differs from stored settings, as 'name: there, here'; fields that change no result are left out."""
+        here = self.plain()
+        names = [item.name for item in fields(self) if item.name not in FREE]
+        return [
+            f"{name}: {stored.get(name)!r} there, {here[name]!r} now"
+            for name in names
+            if stored.get(name) != here[name]
+        ]
