@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from .classifiers import classifier as classifier
     from .data import dataset as dataset
     from .errors import BlindspotsError as BlindspotsError
-    from .evaluate.driver import evaluate as evaluate
-    from .evaluate.run import Run as Run
+    from .evaluation.driver import evaluate as evaluate
+    from .evaluation.run import Run as Run
     from .exporting import export as export
     from .goal import Goal as Goal
     from .models import build as build
@@ -55,13 +55,13 @@ _HOME = {
     "MIFGSM": "attacks",
     "PGD": "attacks",
     "Result": "result",
-    "Run": "evaluate.run",
+    "Run": "evaluation.run",
     "TrainSettings": "training",
     "UniformNoise": "attacks",
     "build": "models",
     "classifier": "classifiers",
     "dataset": "data",
-    "evaluate": "evaluate.driver",
+    "evaluate": "evaluation.driver",
     "export": "exporting",
     "fit": "training",
     "save_model": "models",

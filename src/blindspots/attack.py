@@ -74,15 +74,23 @@ class Attack(ABC):
         if isinstance(budget, int):
             budget = Budget(forwards=budget)
         home = images.device if isinstance(images, torch.Tensor) else None
+        if population is not None and population < 1:
+            raise BlindspotsError(f"population must be at least 1, got {population}")
         with wrapped.session():
             clean = wrapped.accept(images)
             case = _prepare(wrapped, clean, labels, targets, index, seed)
+            _check_budget(budget, case.spent + 2)
             size = population or default_population(clean, wrapped.size(clean))
             parts = [
                 self._attack(wrapped, clean[case.image[rows]], case.take(rows), seed, budget, trace)
                 for rows in torch.arange(len(case.image), device=clean.device).split(size)
             ]
-        return join(parts).to(home)
+        result = join(parts)
+        if not bool(torch.isfinite(result.clean_outputs).any()):
+            raise BlindspotsError(
+                "the model answers every image with NaN or infinite logits: check its weights and its input"
+            )
+        return result.to(home)
 
     @abstractmethod
     def space(self, images: Tensor) -> Space:
@@ -115,11 +123,6 @@ class Attack(ABC):
         )  # fmt: skip
         self.search(oracle)
         record = oracle.record
-        assert record.clean_logits is not None
-        if not bool(torch.isfinite(record.clean_logits).any()):
-            raise BlindspotsError(
-                "the model answers every image with NaN or infinite logits: check its weights and its input"
-            )
         oracle.verify(space.within(record.theta))
         every = slice(0, len(images))
         return result_of(record, goal, case.index, images, space.apply(record.theta, every))
@@ -138,6 +141,13 @@ class Case:
     def take(self, rows: Tensor) -> Case:
         targets = None if self.targets is None else self.targets[rows]
         return Case(self.image[rows], self.labels[rows], targets, self.index[rows], self.spent)
+
+
+def _check_budget(budget: Budget | None, least: int) -> None:
+    if budget is not None and budget.forwards is not None and budget.forwards < least:
+        raise BlindspotsError(
+            f"Budget.forwards must be at least {least} here, to label or target, judge and verify an image; got {budget.forwards}"
+        )
 
 
 def default_population(images: Tensor, batch: int) -> int:
@@ -168,9 +178,12 @@ def _prepare(
             f"labels must be a tensor (B,) of classes or the word 'predicted', got {type(labels).__name__}"
         )
     check_labels(labels, count, classes)
-    labels = labels.to(device, torch.int64)
+    # Copies, since tensors made in inference mode could not take part in gradients.
+    labels = labels.to(device, torch.int64, copy=True)
     if index is None:
         index = torch.arange(count)
+    elif not isinstance(index, torch.Tensor):
+        raise BlindspotsError(f"index must be a tensor (B,) of whole numbers, got {type(index).__name__}")
     elif index.shape != (count,) or index.is_floating_point():
         raise BlindspotsError(
             f"index must hold one whole number an image, got {index.dtype} of shape {tuple(index.shape)}"
@@ -191,11 +204,15 @@ def _prepare(
         chosen: Tensor | None = choose_targets(targets, labels, shape, seed, index)
     elif isinstance(targets, int):
         chosen = torch.full_like(labels, targets)
-    else:
+    elif targets is None or isinstance(targets, torch.Tensor):
         chosen = targets
+    else:
+        raise BlindspotsError(
+            f"targets must be a tensor (B,) of classes, one class, or one of {', '.join(TARGET_RULES)}, got {type(targets).__name__}"
+        )
     if chosen is not None:
         check_labels(chosen, count, classes, "targets")
-        chosen = chosen.to(device, torch.int64)
+        chosen = chosen.to(device, torch.int64, copy=True)
         same = int((chosen == labels).sum())
         if same:
             raise BlindspotsError(

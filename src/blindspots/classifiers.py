@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -112,7 +112,7 @@ class Classifier:
             return
         modules = [(m, m.training) for m in self.module.modules()]
         frozen = [(p, p.requires_grad) for p in self.module.parameters()]
-        buffers = [(b, b.detach().clone()) for b in self.module.buffers()]
+        buffers = [(m, n, b, b.detach().clone()) for m, _ in modules for n, b in m._buffers.items() if b is not None]
         random = torch.get_rng_state()
         cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else None
         self._depth = 1
@@ -129,7 +129,8 @@ class Classifier:
             for parameter, needs in frozen:
                 parameter.requires_grad_(needs)
             with torch.no_grad():
-                for buffer, value in buffers:
+                for module, name, buffer, value in buffers:
+                    module._buffers[name] = buffer  # a forward may also put a new tensor in its place
                     if not torch.equal(buffer, value):
                         buffer.copy_(value)
             torch.set_rng_state(random)
@@ -138,10 +139,11 @@ class Classifier:
 
     def forward(self, images: Tensor, exact: bool = False) -> Tensor:
         """Logits (B, K) of one model batch, differentiable; only inside a `session`. `exact` switches amp off."""
-        if self._mean is not None:
-            images = (images - self._mean) / self._std
+        # Always a new tensor: a module that normalises in place would otherwise write into the images themselves.
+        images = images.clone() if self._mean is None else (images - self._mean) / self._std
         mixed = self.amp is not None and not exact
-        with torch.autocast(self.device.type, getattr(torch, self.amp or "bfloat16")) if mixed else nullcontext():
+        # Switched off explicitly where it is not wanted: an autocast of the caller would reach in here.
+        with torch.autocast(self.device.type, getattr(torch, self.amp or "bfloat16"), enabled=mixed):
             logits = self.module(images)
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -262,7 +264,9 @@ def classifier(
         from .models import load_model
 
         loaded = load_model(model, weights=weights, classes=classes, channels=channels, size=size, mean=mean, std=std)
-        model, name, trained = loaded.module, loaded.name, loaded.trained
+        # A model file is called after its network: the file's own name is often just "model".
+        name = str(loaded.info["network"]) if model.endswith(".safetensors") else loaded.name
+        model, trained = loaded.module, loaded.trained
         mean, std, classes = loaded.mean, loaded.std, loaded.classes
     elif weights is not None:
         raise BlindspotsError("weights go with a model given by name; load them into the module before wrapping it")

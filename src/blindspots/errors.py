@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 
-class BlindspotsError(ValueError):
+class BlindspotsError(Exception):
     """Something given to the library cannot be used.
 
     The message is one sentence for the user: what was given, what is allowed, what to do.

@@ -1,6 +1,6 @@
 """Red flags that the model itself raises: signs that a measured robustness cannot be trusted, in plain words.
 
-Flags between attacks (one step beats many, noise beats gradients) are derived from a run, in `evaluate.flags`.
+Flags between attacks (one step beats many, noise beats gradients) are derived from a run, in `evaluation.flags`.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def gradient_flags(attacked: Tensor, zero: Tensor, bad: Tensor, backwards: Tenso
                 "bad-gradients",
                 "error",
                 "Gradients are not finite",
-                f"For {broken} of {count} attacked images some gradients are NaN or infinite; those steps were not taken. Look "
-                "for square roots at zero, logarithms or divisions in the model.",
+                f"For {broken} of {count} attacked images some gradients are NaN or infinite; those values were left out of "
+                "the steps. Look for square roots at zero, logarithms or divisions in the model.",
             )
         )
     return tuple(flags)

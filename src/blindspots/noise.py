@@ -39,7 +39,8 @@ def _word(word: int | str) -> int:
 
 def key(seed: int, index: Tensor, *words: int | str) -> Tensor:
     """Keys (B,), int64, of the images with these stable indices (B,), for one purpose named by the words."""
-    state = torch.full_like(index, seed, dtype=torch.int64)
+    # The seed is mixed on its own first: seed ^ index alone would give (0, 1) and (1, 0) the same key.
+    state = _mix(torch.full_like(index, seed, dtype=torch.int64) + _GOLDEN)
     for word in (index.to(torch.int64), *(_word(w) for w in words)):
         state = _mix((state ^ word) + _GOLDEN)
     return state

@@ -82,7 +82,8 @@ class Oracle:
         objective: what is minimised.
         keys: noise keys (N,) of (seed, image index, attack).
         keep: `first` settles an image at its first success; `smallest` keeps the success of smallest size; `lowest`
-            keeps the lowest objective. The last two prefer any success to none and never settle.
+            keeps the lowest objective. The last two prefer any success to none and settle only images that reach the
+            goal unchanged, by the first query: there is nothing to attack.
         budget: model calls per image.
         spent: forwards per image that were made before the search.
         traced: record loss, size and gradient size of every query.
@@ -152,11 +153,12 @@ class Oracle:
         """
         record, rows = self.record, self.rows
         active = self.active
+        going = active & ~self._last(active, gradient)
         loss = torch.empty(len(rows), dtype=self.images.dtype, device=theta.device)
         slope = torch.zeros_like(theta) if gradient else None
         parts: list[Tensor] = []
         for chunk in chunks(len(rows), self._batch):
-            values, logits, gradients = self._evaluate(theta[chunk.rows], chunk.rows, active[chunk.rows], gradient)
+            values, logits, gradients = self._evaluate(theta[chunk.rows], chunk.rows, going[chunk.rows], gradient)
             loss[chunk.new] = values[chunk.valid]
             parts.append(logits[chunk.valid])
             if slope is not None and gradients is not None:
@@ -164,7 +166,7 @@ class Oracle:
         logits = parts[0] if len(parts) == 1 else torch.cat(parts)
         record.forwards[rows] += active
         self._judge(theta, loss, logits, active)
-        self._exhaust(gradient)
+        self._settled[rows] |= self._last(torch.zeros_like(active), gradient)
         if slope is not None:
             needed = active & self.active
             record.backwards[rows] += needed
@@ -231,34 +233,40 @@ class Oracle:
             record.logits[found] = fresh
 
     def _evaluate(
-        self, theta: Tensor, rows: slice, active: Tensor, gradient: bool
+        self, theta: Tensor, rows: slice, going: Tensor, gradient: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Objective, logits and gradient of at most one model batch."""
         goal, clean = self.goal.take(rows), self.images[rows]
         with torch.set_grad_enabled(gradient):
             leaf = theta.detach().requires_grad_(gradient)
             images = self.space.apply(leaf, rows)
-            logits = self._classifier.forward(fill(images, self._batch))[: len(theta)]
+            # The unchanged images are judged in full precision: a clean mistake must not be one of bfloat16.
+            exact = self.record.logits is None
+            logits = self._classifier.forward(fill(images, self._batch), exact)[: len(theta)]
             loss = self.objective(Point(logits, goal, images, clean, leaf))
             slope = None
-            if gradient and loss.requires_grad and self._wanted(logits, goal, active):
+            if gradient and loss.requires_grad and self._wanted(logits, goal, going):
                 slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0]
         return loss.detach(), logits.detach(), slope
 
-    def _wanted(self, logits: Tensor, goal: Goal, active: Tensor) -> bool:
+    def _wanted(self, logits: Tensor, goal: Goal, going: Tensor) -> bool:
         """Does any row of the batch go on after this query?"""
-        if (self._keep != "first" and not self._rest) or self._classifier.amp is not None:
+        clean = self.record.logits is None
+        if self._classifier.amp is None and (self._keep == "first" or self._rest or clean):
+            going = going & ~goal.reached(logits.detach())
+        elif self._budget == Budget():
             return True
-        return bool((active & ~goal.reached(logits.detach())).any())
+        return bool(going.any())
 
     def _judge(self, theta: Tensor, loss: Tensor, logits: Tensor, active: Tensor) -> None:
         """Keep what is better by the rule, and settle or rest the rows that reached the goal with this query."""
         record, rows = self.record, self.rows
+        clean = record.logits is None
         if record.logits is None:
             record.logits, record.clean_logits = torch.full_like(logits, float("nan")), logits.clone()
             record.logits[:] = logits
         success = self.goal.reached(logits) & active
-        if self._classifier.amp is not None:
+        if self._classifier.amp is not None and not clean:
             success = self._confirm(theta, success)
         before, lowest = record.success[rows], record.loss[rows]
         lower = loss < lowest
@@ -266,7 +274,9 @@ class Oracle:
             better = (success & ~before) | ((success == before) & lower)
         elif self._keep == "smallest":
             size = self.space.size(theta)
-            better = (success & (~before | (size < record.size[rows]))) | (~success & ~before & lower)
+            # Of sizes that differ by rounding alone, as on the sphere of the radius, the first is kept.
+            smaller = size < record.size[rows] * (1 - 1e-6)
+            better = (success & (~before | smaller)) | (~success & ~before & lower)
             record.size[rows] = torch.where(better & success, size, record.size[rows])
         else:
             better = success | (~before & lower)
@@ -274,7 +284,7 @@ class Oracle:
         at = rows[kept]
         record.theta[at], record.loss[at], record.logits[at] = theta[kept], loss[kept], logits[kept]
         record.success[at] = success[kept] | before[kept]
-        if self._keep == "first":
+        if self._keep == "first" or clean:
             self._settled[rows] |= success
         elif self._rest:
             self._resting[rows] |= success
@@ -308,16 +318,18 @@ class Oracle:
         if bool(bad.any()):
             torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0, out=slope)
 
-    def _exhaust(self, gradient: bool) -> None:
-        """Settle rows that can afford no further query, one forward being kept for the verification.
+    def _last(self, asked: Tensor, gradient: bool) -> Tensor:
+        """Which live rows (R,) can afford no query after one forward more where `asked`; one is kept for the verification.
 
         A row without backwards left is judged once more, where its last step has taken it, and settled then.
         """
         record, rows, limit = self.record, self.rows, self._budget
+        last = torch.zeros_like(asked)
         if limit.forwards is not None:
-            self._settled[rows] |= record.forwards[rows] + self._price + 1 > limit.forwards
+            last |= record.forwards[rows] + asked + self._price + 1 > limit.forwards
         if gradient and limit.backwards is not None:
-            self._settled[rows] |= record.backwards[rows] + 1 > limit.backwards
+            last |= record.backwards[rows] + 1 > limit.backwards
+        return last
 
     def _trace(self, theta: Tensor, loss: Tensor, slope: Tensor | None, active: Tensor) -> None:
         def spread(values: Tensor) -> Tensor:

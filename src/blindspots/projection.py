@@ -68,7 +68,7 @@ def l2(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
             break
     # The rounding of a sum of many squares may leave the norm a few parts in 10^7 too large.
     inside = torch.minimum(torch.maximum(d * (scale * _inwards(d)).unsqueeze(1), lo), hi)
-    return box(torch.where(outside.unsqueeze(1), x + inside, y))
+    return box(torch.where(outside.unsqueeze(1), _moved(x, inside), y))
 
 
 def l1(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
@@ -81,7 +81,8 @@ def l1(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     outside = torch.minimum(size, room).sum(1) > radius
     if not bool(outside.any()):
         return box(y)
-    target = radius * _inwards(d)
+    # A stop is good to within rounding: a finer one would never be reached in float32.
+    target, near = radius * _inwards(d), max(1 - _inwards(d), 1e-12)
     low, high = torch.zeros_like(radius), size.amax(1)
     t = low
     for _ in range(_THRESHOLD_STEPS):
@@ -93,15 +94,15 @@ def l1(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
         newton = t + excess / slope.clamp(min=1)
         good = (newton > low) & (newton < high) & (slope > 0)
         ahead = torch.where(good, newton, (low + high) / 2)
-        done = (excess.abs() <= 1e-7 * target) | (high - low <= 1e-9 * high) | ~outside
+        done = (excess.abs() <= near * target) | (high - low <= near * high) | ~outside
         if bool(done.all()):
             break
         t = torch.where(done, t, ahead)
     # `high` is the side of the bracket on which the sum is at most the radius.
     left = torch.minimum((size - t.unsqueeze(1)).clamp_(min=0), room)
-    t = torch.where(left.sum(1) <= target * (1 + 1e-7), t, high)
+    t = torch.where(left.sum(1) <= target * (1 + near), t, high)
     kept = torch.minimum((size - t.unsqueeze(1)).clamp_(min=0), room)
-    return box(torch.where(outside.unsqueeze(1), x + torch.where(d > 0, kept, -kept), y))
+    return box(torch.where(outside.unsqueeze(1), _moved(x, torch.where(d > 0, kept, -kept)), y))
 
 
 def l0(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
@@ -111,16 +112,26 @@ def l0(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     """
     z = box(y)
     gain = (y - x).square() - (y - z).square()
-    count = int(radius.max())
-    if count >= gain.shape[1] and bool((radius >= gain.shape[1]).all()):
-        return z
+    count = min(int(radius.max()), gain.shape[1])
     if count == 0:
         return x.clone()
     best = gain.topk(count, dim=1)
     rank = torch.arange(count, device=y.device)
-    chosen = (rank < radius.unsqueeze(1)) & (best.values > 0)
+    chosen = (rank < radius.floor().unsqueeze(1)) & (best.values > 0)
     keep = torch.zeros_like(gain, dtype=torch.bool).scatter_(1, best.indices, chosen)
     return torch.where(keep, z, x)
+
+
+def _moved(x: Tensor, change: Tensor) -> Tensor:
+    """x + change, rounded towards x: no value moves further than asked, so a ball of any size holds.
+
+    Rounded to nearest, each value of an image is off by up to 3e-8 in float32, which is more than 1e-6 of a small radius.
+    """
+    moved = x + change
+    if x.dtype == torch.float64:
+        return moved
+    further = (moved.double() - x.double()).abs() > change.double().abs()
+    return torch.where(further, torch.nextafter(moved, x), moved)
 
 
 def _inwards(d: Tensor) -> float:

@@ -54,14 +54,17 @@ class Result:
     @property
     def clean_correct(self) -> Tensor:
         """Was the image as given classified as its label? Where not, there was nothing to attack."""
-        return self.clean_prediction == self.labels
+        return (self.clean_prediction == self.labels) & torch.isfinite(self.clean_outputs).all(1)
 
     @property
     def flags(self) -> tuple[Flag, ...]:
         """Red flags: signs that this result says less about the model than it seems to."""
         attacked = self.backwards > 0
+        # Attacked towards several targets, an image has several rows side by side, with the same clean outputs.
+        first = torch.ones_like(attacked)
+        first[1:] = self.index[1:] != self.index[:-1]
         return (
-            *output_flags(self.clean_outputs),
+            *output_flags(self.clean_outputs[first]),
             *gradient_flags(attacked, self.zero_gradients, self.bad_gradients, self.backwards),
         )
 

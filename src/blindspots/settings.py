@@ -45,10 +45,13 @@ class Radius(float):
 
 
 def at_least(settings: Any, **bounds: float) -> None:
-    """Refuse fields below their bound: `at_least(self, steps=1)`."""
+    """Refuse fields below their bound, and broken numbers in fields that count: `at_least(self, steps=1)`."""
+    kinds = {field.name: field.type for field in dataclasses.fields(settings)}
     for name, bound in bounds.items():
         value = getattr(settings, name)
-        if value is not None and not (value >= bound):
+        if kinds.get(name) in ("int", int) and (isinstance(value, bool) or not isinstance(value, int)):
+            raise BlindspotsError(f"{type(settings).__name__}.{name} must be a whole number, got {value!r}")
+        if value is not None and not (value >= bound and math.isfinite(value)):
             raise BlindspotsError(f"{type(settings).__name__}.{name} must be at least {bound:g}, got {value}")
 
 

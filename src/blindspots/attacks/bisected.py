@@ -27,12 +27,12 @@ class BisectedPGD(Attack):
     """A minimum-norm attack from a fixed-budget one: bisection of the radius of PGD, each image on its own.
 
     The first run has the radius given; images that survive it are given up. Then the bracket between the largest radius
-    that failed and the smallest change that succeeded is halved `rounds` times. The smallest success is kept, so one run
+    that failed and the smallest that succeeded is halved `rounds` times. The smallest success is kept, so one run
     gives robust accuracy at every radius up to the one given.
 
     Cost: at most 1 + (1 + rounds) * (steps + 1) forwards; a run ends for an image at its first success.
     Source: the "PGD with binary search" of minimum-norm comparisons such as Rony et al. 2021, arXiv:2011.11857.
-    Differs from it: runs start from the image itself, and the bracket shrinks to the size found, not to the radius tried.
+    Differs from it: runs start from the image itself, and every success of every run competes for the smallest.
     """
 
     name: ClassVar[str] = "bisected-pgd"
@@ -68,7 +68,6 @@ class BisectedPGD(Attack):
 
     def search(self, oracle: Oracle) -> None:
         oracle.judge_clean()
-        oracle.settle(oracle.record.success)
         optimiser = Steepest(self.norm, 2.5 / self.steps, L1_SHARE if self.norm == "l1" else 0.0)
 
         def attempt(radius: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Evaluate(Command):
     config_attacks: tyro.conf.Suppress[tuple[dict[str, Any], ...]] = ()
 
     def run(self, console: Console) -> None:
-        from ..evaluate.defaults import default_attacks, default_radii
+        from ..evaluation.defaults import default_attacks, default_radii
 
         data = self.data.load(self.options.seed)
         given = [parse_attack(text) for text in self.attack] or list(self.config_attacks)

@@ -19,8 +19,8 @@ def run_evaluation(
     console: Console, model: Classifier, data: ImageData, attacks: Sequence[Attack], options: RunOptions
 ) -> None:
     """Evaluate with a progress bar, print the summary and the paths of report and run."""
-    from ..evaluate.driver import evaluate
-    from ..evaluate.summary import summarise
+    from ..evaluation.driver import evaluate
+    from ..evaluation.summary import summarise
     from ..report import print_summary
 
     messages = Console(stderr=True, highlight=False, soft_wrap=True)

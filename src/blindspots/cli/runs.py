@@ -21,8 +21,8 @@ class Show(Command):
     """Run directory."""
 
     def run(self, console: Console) -> None:
-        from ..evaluate.run import Run
-        from ..evaluate.summary import summarise
+        from ..evaluation.run import Run
+        from ..evaluation.summary import summarise
         from ..report import print_summary
 
         run = Run(self.path)
@@ -37,8 +37,8 @@ class Report(Command):
     """Run directory."""
 
     def run(self, console: Console) -> None:
-        from ..evaluate.driver import finish
-        from ..evaluate.run import Run
+        from ..evaluation.driver import finish
+        from ..evaluation.run import Run
 
         run = Run(self.path)
         finish(run)
@@ -67,22 +67,31 @@ class Export(Command):
     model: ModelOptions = field(default_factory=ModelOptions)
 
     def run(self, console: Console) -> None:
-        from ..evaluate.run import Run
+        from ..evaluation.run import Run
         from ..exporting import export
 
-        run = Run(self.path)
-        model = None
-        if self.model.model is not None:
+        run, options, model = Run(self.path), self.model, None
+        if options.model is not None:
             from ..classifiers import classifier
 
-            options = self.model
             model = classifier(
-                self.model.model, weights=options.weights, mean=options.normalisation or options.mean or None,
-                std=options.std or None, device=options.device, batch=options.batch, outputs=options.outputs,
-            )  # fmt: skip
+                options.model,
+                weights=options.weights,
+                mean=options.normalisation or options.mean or None,
+                std=options.std or None,
+                device=options.device,
+                batch=options.batch,
+                outputs=options.outputs,
+            )
         report = export(
-            run, self.out or run.path / "export", model=model, format=self.format, jobs=self.jobs or None, only=self.only,
+            run,
+            self.out or run.path / "export",
+            model=model,
+            format=self.format,
+            jobs=self.jobs or None,
+            only=self.only,
             repair=self.repair,
-        )  # fmt: skip
-        for line in report.lines():
+        )
+        for line in report.lines:
             console.print(line, soft_wrap=True)
+        console.print(f"files   {report.out}", soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..geometry import norm
 from ..lazy import torch
+from ..settings import at_least
 from .optimiser import Optimiser, State, moved, start_state
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Momentum(Optimiser):
     norm: str
     step: float
     decay: float = 1.0
+
+    def __post_init__(self) -> None:
+        norm(self.norm)
+        at_least(self, decay=0)
 
     def init(self, theta: Tensor, scale: Tensor | None = None) -> State:
         return start_state(scale, direction=torch.zeros_like(theta))

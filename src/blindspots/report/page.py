@@ -12,9 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from ..evaluate.flags import CHECKS, PROBES
-from ..evaluate.run import NORMS, Run
-from ..evaluate.summary import class_name, seconds
+from ..evaluation.flags import CHECKS, PROBES
+from ..evaluation.run import NORMS, Run
+from ..evaluation.summary import class_name, seconds
 from . import words
 from .figures import curves
 from .pictures import gallery

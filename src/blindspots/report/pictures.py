@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..evaluate.run import Run, Verdicts
-from ..evaluate.summary import class_name
+from ..evaluation.run import Run, Verdicts
+from ..evaluation.summary import class_name
 
 SUCCESSES, FAILURES = 12, 6
 BYTES = 2_000_000  # of all pictures, as they stand in the page; photographs fill it before the counts above

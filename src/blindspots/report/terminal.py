@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from ..evaluate.run import Run
-from ..evaluate.summary import seconds
+from ..evaluation.run import Run
+from ..evaluation.summary import seconds
 from .words import duration, grouped_flags, headline, interval, number, percent, trust, with_control
 
 COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
