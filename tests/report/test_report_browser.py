@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from report_example import example
 
-from blindspots.evaluate.run import Run
-from blindspots.evaluate.summary import summarise
+from blindspots.evaluation.run import Run
+from blindspots.evaluation.summary import summarise
 from blindspots.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from report_run import job, write_run
 
-from blindspots.evaluate.flags import Flag, red_flags
-from blindspots.evaluate.run import Run
+from blindspots.evaluation.flags import Flag, red_flags
+from blindspots.evaluation.run import Run
 
 COUNT = 40
 LABELS = [place % 4 for place in range(COUNT)]

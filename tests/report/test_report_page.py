@@ -16,8 +16,8 @@ from report_example import HOSTILE, example
 from report_run import job, write_run
 from rich.console import Console
 
-from blindspots.evaluate.run import Run
-from blindspots.evaluate.summary import job_labels, summarise
+from blindspots.evaluation.run import Run
+from blindspots.evaluation.summary import job_labels, summarise
 from blindspots.report import print_summary, write_report
 from blindspots.report.figures import curves
 from blindspots.report.pictures import amplification, gallery, png

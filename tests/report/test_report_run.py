@@ -10,7 +10,7 @@ import torch
 from report_run import job, write_run
 
 from blindspots.errors import BlindspotsError
-from blindspots.evaluate.run import Run
+from blindspots.evaluation.run import Run
 
 
 @pytest.fixture

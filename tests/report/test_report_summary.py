@@ -10,9 +10,9 @@ import pytest
 from report_run import job, write_run
 from scipy.stats import beta, binomtest
 
-from blindspots.evaluate.intervals import at_least, clopper_pearson
-from blindspots.evaluate.run import Run
-from blindspots.evaluate.summary import job_labels, seconds, summarise
+from blindspots.evaluation.intervals import at_least, clopper_pearson
+from blindspots.evaluation.run import Run
+from blindspots.evaluation.summary import job_labels, seconds, summarise
 
 LABELS = [0, 0, 0, 1, 1, 1, 2, 2, 2, 2]
 PREDICTIONS = [0, 0, 0, 2, 1, 1, 2, 2, 2, 0]  # images 3 and 9 are wrong without attack
