@@ -36,7 +36,7 @@ class Classifier:
         amp: `bfloat16` or `float16` runs the model in mixed precision; every success is then verified in float32.
         outputs: `probabilities` says that the module ends in a softmax; their logarithm is taken as logits.
         name: what to call it in reports.
-        spec, trained: where the module came from and whether its weights were trained, if known.
+        spec, weights, trained: where the module and its weights came from and whether they were trained, if known.
 
     >>> import torch
     >>> model = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3)), batch=2)
@@ -57,6 +57,7 @@ class Classifier:
         outputs: Outputs = "logits",
         name: str = "",
         spec: str | None = None,
+        weights: str | None = None,
         trained: bool | None = None,
     ) -> None:
         if not isinstance(module, torch.nn.Module):
@@ -81,7 +82,7 @@ class Classifier:
         self.std = None if std is None else tuple(float(s) for s in std)
         self.classes, self.batch, self.amp, self.outputs = classes, batch, amp, outputs
         self.name = name or type(module).__name__
-        self.spec, self.trained = spec, trained
+        self.spec, self.weights, self.trained = spec, weights, trained
         self.was_training = [n or "the module itself" for n, m in module.named_modules() if m.training]
         self._depth = 0
         self._tuned: dict[tuple[int, ...], int] = {}
@@ -120,7 +121,8 @@ class Classifier:
             _set_training(modules, False)
             for parameter, _ in frozen:
                 parameter.requires_grad_(False)
-            with torch.inference_mode(False):
+            # Modes of the caller must not reach in here, an autocast not even by way of a backward pass.
+            with torch.inference_mode(False), torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
             self._depth = 0
@@ -142,7 +144,6 @@ class Classifier:
         # Always a new tensor: a module that normalises in place would otherwise write into the images themselves.
         images = images.clone() if self._mean is None else (images - self._mean) / self._std
         mixed = self.amp is not None and not exact
-        # Switched off explicitly where it is not wanted: an autocast of the caller would reach in here.
         with torch.autocast(self.device.type, getattr(torch, self.amp or "bfloat16"), enabled=mixed):
             logits = self.module(images)
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
@@ -287,6 +288,7 @@ def classifier(
         outputs=outputs,
         name=name,
         spec=spec,
+        weights=weights,
         trained=trained,
     )
 

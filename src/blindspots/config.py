@@ -25,7 +25,9 @@ def parse_attack(text: str) -> dict[str, Any]:
     for piece in filter(None, (p.strip() for p in rest.split(","))):
         key, equals, value = piece.partition("=")
         if not equals:
-            raise BlindspotsError(f"attack '{text}' has '{piece}' where key=value is expected, as in pgd:steps=100,norm=l2")
+            raise BlindspotsError(
+                f"attack '{text}' has '{piece}' where key=value is expected, as in pgd:steps=100,norm=l2"
+            )
         settings[key.strip().replace("-", "_")] = _literal(value.strip())
     return settings
 
@@ -64,11 +66,10 @@ def make_attacks(given: Sequence[dict[str, Any]], norm: str | None, radii: Seque
     if norm is not None and norm not in NORM_NAMES:
         raise unknown("norm", norm, NORM_NAMES)
     attacks: list[Attack] = []
-    for radius in radii or [None]:
+    for place, radius in enumerate(radii or (None,)):
         for settings in given:
-            if "radius" in settings and radius != (radii or [None])[0]:
-                continue
-            attacks.append(make_attack(_completed(settings, norm, radius)))
+            if place == 0 or "radius" not in settings:
+                attacks.append(make_attack(_completed(settings, norm, radius)))
     return attacks
 
 
@@ -90,7 +91,9 @@ def _completed(settings: dict[str, Any], norm: str | None, radius: str | None) -
     full = dict(settings)
     if norm is not None and "norm" not in settings:
         if norm not in kind.norms:
-            raise BlindspotsError(f"{kind.name} works in {' and '.join(kind.norms)}, not in {norm}: choose another attack or norm")
+            raise BlindspotsError(
+                f"{kind.name} works in {' and '.join(kind.norms)}, not in {norm}: choose another attack or norm"
+            )
         if "norm" in {field.name for field in fields(kind)}:
             full["norm"] = norm
     if radius is not None:

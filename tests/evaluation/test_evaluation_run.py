@@ -32,7 +32,7 @@ def evaluated(out: Path, **settings: object) -> Run:
 
 
 def result_files(path: Path) -> dict[str, bytes]:
-    """All files of a run that must be equal for equal runs: everything but times, the report that shows them, and locks."""
+    """The files that equal runs have in common: all but times, the report that shows them, and locks."""
     return {
         str(file.relative_to(path)): file.read_bytes()
         for file in sorted(path.rglob("*"))
@@ -204,10 +204,10 @@ def test_a_changed_model_or_changed_data_is_refused(tmp_path: Path) -> None:
     evaluated(tmp_path / "run")
     other = victim()
     torch.nn.init.normal_(other[0].weight)  # type: ignore[arg-type]
-    with pytest.raises(bs.BlindspotsError, match="model.hash"):
+    with pytest.raises(bs.BlindspotsError, match=r"model\.hash"):
         bs.evaluate(other, images(COUNT), ATTACKS, out=tmp_path / "run", batch=8)
-    with pytest.raises(bs.BlindspotsError, match="data.fingerprint"):
-        pixels, labels = images(COUNT)
+    pixels, labels = images(COUNT)
+    with pytest.raises(bs.BlindspotsError, match=r"data\.fingerprint"):
         bs.evaluate(victim(), (pixels.flip(2), labels), ATTACKS, out=tmp_path / "run", batch=8)
 
 

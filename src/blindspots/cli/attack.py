@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     AnyAttack = Any
 else:
-    AnyAttack = Union[
+    AnyAttack = Union[  # noqa: UP007  the members are known at run time only
         tuple(
             Annotated[kind, tyro.conf.subcommand(name, description=inspect.cleandoc(kind.__doc__ or ""))]
             for name, kind in ATTACKS.items()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import tyro
 
-from ..config import make_attacks, parse_attack, read_toml
+from ..config import make_attack, make_attacks, parse_attack, read_toml
 from ..errors import BlindspotsError, unknown
 from .options import Command, DataOptions, ModelOptions, RunOptions
 from .progress import run_evaluation
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Evaluate(Command):
     """Measure how robust a model is: run directory, HTML report, summary.
 
-    Without arguments: a small network trained on the digits, attacked at the usual radii. Killed at any moment, the same
-    command goes on where it was.
+    Without arguments: a small network trained on the digits, attacked at the usual radii. Killed at any moment, the
+    same command goes on where it was.
     """
 
     attack: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -47,6 +47,8 @@ class Evaluate(Command):
         if given:
             # A radius must come from somewhere: from each attack, from --radius, or from what is usual for the data.
             open_ones = [settings for settings in given if "radius" not in settings]
+            for settings in open_ones:
+                make_attack({**settings, "radius": "0"})  # a mistake in the rest is told first
             radii = self.radius or (default_radii(data.name, self.norm or _norm(open_ones)) if open_ones else ())
             attacks = make_attacks(given, self.norm, radii)
         else:
@@ -75,27 +77,24 @@ def _from_toml(path: str) -> Evaluate:
     attacks = table.pop("attacks", [])
     if not isinstance(attacks, list) or not all(isinstance(entry, dict) for entry in attacks):
         raise BlindspotsError(f"'attacks' in '{path}' must be a list of tables: [[attacks]] with name = \"pgd\"")
-    whole = Evaluate(config=path, config_attacks=tuple(attacks))
-    groups = {"model": whole.model, "data": whole.data, "options": whole.options}
-    places = {item.name: group for group, part in groups.items() for item in fields(part)}
-    own = {"attack": (), "radius": (), "norm": None}
-    values: dict[str, dict[str, Any]] = {group: {} for group in groups}
-    top: dict[str, Any] = {}
+    groups: dict[str, Any] = {"model": ModelOptions(), "data": DataOptions(), "options": RunOptions()}
+    place = {item.name: group for group, part in groups.items() for item in fields(part)}
+    own: dict[str, Any] = {"attack": (), "radius": (), "norm": None}
     for key, value in table.items():
-        if key in own:
-            top[key] = tuple(map(str, value if isinstance(value, list) else [value])) if key != "norm" else value
-        elif key in places:
-            values[places[key]][key] = _fitting(path, key, value, groups[places[key]])
+        if key == "norm":
+            own["norm"] = value
+        elif key in own:
+            own[key] = tuple(str(entry) for entry in (value if isinstance(value, list) else [value]))
+        elif key in place:
+            group = place[key]
+            groups[group] = replace(groups[group], **{key: _fitting(path, key, value, groups[group])})
         else:
-            raise unknown(f"key in '{path}'", key, [*own, "attacks", *places])
-    parts = {group: replace(part, **values[group]) for group, part in groups.items()}  # type: ignore[type-var]
-    return replace(whole, **top, **parts)
+            raise unknown(f"key in '{path}'", key, [*own, "attacks", *place])
+    return Evaluate(**own, **groups, config=path, config_attacks=tuple(attacks))
 
 
 def _fitting(path: str, key: str, value: Any, part: Any) -> Any:
     """A TOML value for a flag: lists become tuples; numbers given for a text are refused, and so is the reverse."""
-    from typing import get_args, get_type_hints
-
     hint = get_type_hints(type(part))[key]
     options = [option for option in (get_args(hint) or (hint,)) if option is not type(None)]
     if isinstance(value, list):
@@ -114,5 +113,7 @@ def _norm(given: list[dict[str, Any]]) -> str:
 
     norms = {str(s["norm"]) if "norm" in s else attack_named(str(s["name"])).norms[0] for s in given}
     if len(norms) > 1:
-        raise BlindspotsError(f"the attacks are in several norms ({', '.join(sorted(norms))}): give each a radius, as in pgd:radius=0.1")
+        raise BlindspotsError(
+            f"the attacks are in several norms ({', '.join(sorted(norms))}): give each a radius, as in pgd:radius=0.1"
+        )
     return norms.pop()

@@ -50,23 +50,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(arguments: list[str]) -> Command:
     defaults: dict[str, Any] = {}
     if arguments[:1] == ["evaluate"]:
-        arguments, defaults["evaluate"] = evaluate.with_config(arguments)
+        arguments, configured = evaluate.with_config(arguments)
+        if configured is not None:
+            defaults["evaluate"] = configured
     if arguments in (["--version"], ["-V"]):
         from .. import __version__
 
         Console(highlight=False).print(f"blindspots {__version__}")
         raise SystemExit(0)
-    kinds = tuple(
-        Annotated[
-            kind,
-            tyro.conf.subcommand(
-                name, description=inspect.cleandoc(kind.__doc__ or ""), **({"default": defaults[name]} if defaults.get(name) else {})
-            ),
-        ]
-        for name, kind in COMMANDS.items()
-    )
+    kinds: Any = Union[  # noqa: UP007  the members are known at run time only
+        tuple(
+            Annotated[
+                kind,
+                tyro.conf.subcommand(
+                    name,
+                    description=inspect.cleandoc(kind.__doc__ or ""),
+                    **({"default": defaults[name]} if name in defaults else {}),
+                ),
+            ]
+            for name, kind in COMMANDS.items()
+        )
+    ]
     command: Command = tyro.cli(
-        Union[kinds],  # type: ignore[arg-type]  # noqa: UP007  the members are known at run time only
+        kinds,
         prog="blindspots",
         description="Find, measure, explain and close the blind spots of image classifiers.",
         args=arguments or ["--help"],

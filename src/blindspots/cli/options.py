@@ -52,7 +52,9 @@ class ModelOptions:
         from ..classifiers import classifier
 
         if self.normalisation is not None and (self.mean or self.std):
-            raise BlindspotsError("--normalisation names mean and std, so it excludes --mean and --std: give one or the other")
+            raise BlindspotsError(
+                "--normalisation names mean and std, so it excludes --mean and --std: give one or the other"
+            )
         spec, shape = self.model, {}
         if spec is None:
             if data.name != "digits":
@@ -133,11 +135,9 @@ class RunOptions:
         first, _, last = self.part.partition("/")
         if not (first.isdigit() and last.isdigit()):
             raise BlindspotsError(f"--part must be i/n, such as 1/4, got '{self.part}'")
-        targets: str | int | None = self.targets
-        if targets is not None and targets.lstrip("-").isdigit():
-            targets = int(targets)
+        number = (self.targets or "").lstrip("-").isdigit()
         return {
-            "targets": targets,
+            "targets": int(self.targets) if number and self.targets else self.targets,
             "seed": self.seed,
             "budget": self.budget,
             "keep_images": self.keep_images,

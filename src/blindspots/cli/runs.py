@@ -64,6 +64,8 @@ class Export(Command):
     """Images that fooled the model, or all that were attacked."""
     repair: bool = True
     """Search for another 8-bit image where rounding lost the success."""
+    gradients: int = 20
+    """Gradients that the search may take for a lost image."""
     model: ModelOptions = field(default_factory=ModelOptions)
 
     def run(self, console: Console) -> None:
@@ -91,6 +93,7 @@ class Export(Command):
             jobs=self.jobs or None,
             only=self.only,
             repair=self.repair,
+            gradients=self.gradients,
         )
         for line in report.lines:
             console.print(line, soft_wrap=True)

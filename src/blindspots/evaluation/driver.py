@@ -255,6 +255,6 @@ def _compare(path: Path, manifest: dict[str, Any]) -> None:
     if found:
         more = f" and {len(found) - 4} more" if len(found) > 4 else ""
         raise BlindspotsError(
-            f"the run '{path}' was made with other settings ({'; '.join(found[:4])}{more}): repeat its settings to go on, "
-            "give another --out, or delete it"
+            f"the run '{path}' was made with other settings ({'; '.join(found[:4])}{more}): "
+            "repeat its settings to go on, give another --out, or delete it"
         )

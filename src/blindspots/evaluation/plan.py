@@ -164,6 +164,7 @@ def _jobs(attacks: Sequence[Attack], targets: str | int | None) -> list[dict[str
 def _describe_model(model: Classifier, classes: int) -> dict[str, Any]:
     return {
         "spec": model.spec,
+        "weights": model.weights,
         "name": model.name,
         "hash": model.hash,
         "mean": model.mean,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,8 +35,7 @@ def model_batch(model: Classifier, images: Tensor) -> int:
     except (OSError, ValueError, TypeError):
         pass
     batch = model.size(model.accept(images))
-    try:
+    # A cache that cannot be written costs a measurement next time, nothing else.
+    with suppress(OSError):
         replace_file(file, str(batch).encode())
-    except OSError:
-        pass  # a cache that cannot be written costs a measurement next time, nothing else
     return batch

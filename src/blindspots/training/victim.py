@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
+import sys
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +14,7 @@ from filelock import FileLock
 
 from ..cache import cache_directory
 from ..errors import BlindspotsError, unknown
+from ..models import build
 from .events import Progress
 from .settings import TrainSettings
 from .train import fit
@@ -49,13 +52,14 @@ def cached_victim(name: str = "digits", *, progress: Progress | None = None) -> 
         BlindspotsError: for an unknown name, and where the cache cannot be written.
 
     The cache is the folder named by BLINDSPOTS_CACHE, or blindspots in XDG_CACHE_HOME, or ~/.cache/blindspots. Its key
-    is the settings and the version of the package. Two processes at once train one network: the second waits.
+    is the settings, the version of the package and the code of the network. Two processes at once train one network: the second waits.
     """
     if name not in VICTIMS:
         raise unknown("victim", name, VICTIMS)
     settings = VICTIMS[name]
     home = cache_directory() / "victims"
-    text = json.dumps([settings.plain(), _version()], sort_keys=True)
+    code = inspect.getsource(sys.modules[type(build(settings.network)).__module__])
+    text = json.dumps([settings.plain(), _version(), code], sort_keys=True)
     place = home / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     try:
         home.mkdir(parents=True, exist_ok=True)
