@@ -290,3 +290,15 @@ def test_a_run_that_another_process_writes_is_refused(tmp_path: Path) -> None:
         pytest.raises(bs.BlindspotsError, match="another process is writing the run"),
     ):
         evaluated(tmp_path / "run", attacks=ATTACKS[:2])
+
+
+def test_predictions_stand_in_for_labels_only_by_name(tmp_path: Path) -> None:
+    run = evaluated(tmp_path / "run", labels_from="predictions", attacks=[bs.PGD("0.05", steps=3)])
+    clean = run.clean().to_pydict()
+    assert clean["label"] == clean["prediction"]
+    assert clean["label"] != images(COUNT)[1].tolist()
+    assert "predicted-labels" in {flag["code"] for flag in run.manifest["probes"]}
+    rows = run.rows(run.job_ids[0]).to_pydict()
+    assert all(rows["attacked"])
+    with pytest.raises(bs.BlindspotsError, match="labels_from must be one of data, predictions, got 'me'"):
+        evaluated(tmp_path / "other", labels_from="me")

@@ -123,6 +123,8 @@ class RunOptions:
     """Seed of the subset of images and of all noise."""
     budget: int | None = None
     """Forwards allowed for each image and attack. Default: what the attack needs."""
+    labels_from: Literal["data", "predictions"] = "data"
+    """Labels of the images: those of the data, or what the model predicts without attack."""
     keep_images: Literal["all", "fooled", "none"] = "all"
     """Which adversarial images to store."""
     part: str = "1/1"
@@ -140,6 +142,7 @@ class RunOptions:
             "targets": int(self.targets) if number and self.targets else self.targets,
             "seed": self.seed,
             "budget": self.budget,
+            "labels_from": self.labels_from,
             "keep_images": self.keep_images,
             "part": (int(first), int(last)),
             "out": self.out,

@@ -53,6 +53,7 @@ def evaluate(
     budget: Budget | int | None = None,
     seed: int = 0,
     batch: int | None = None,
+    labels_from: str = "data",
     keep_images: str = "all",
     part: tuple[int, int] = (1, 1),
     progress: Callable[[Progress], None] | None = None,
@@ -71,6 +72,8 @@ def evaluate(
         budget: model calls per image and attack.
         seed: key of all randomness.
         batch: images per model call; by default measured once on this machine.
+        labels_from: "data", or "predictions" to take what the model says of the clean images as their labels: then shares
+            are of unchanged predictions, not of right ones, and a red-flag note says so.
         keep_images: which adversarial images to store: "all" attacked ones, "fooled" or "none".
         part: (i, n) works on every n-th shard from the i-th on, so that n processes share one run; the one that
             completes it writes the report.
@@ -92,12 +95,19 @@ def evaluate(
     number, parts = part
     if not 1 <= number <= parts:
         raise BlindspotsError(f"part must be (i, n) with 1 <= i <= n, got ({number}, {parts})")
-    identity = make_identity(wrapped, images, chosen, targets, budget, seed)
+    identity = make_identity(wrapped, images, chosen, targets, budget, seed, labels_from)
     path = Path(out) if out is not None else default_out(wrapped.name, images.name, identity)
     if batch is not None or wrapped.batch is None:
         wrapped.batch = batch or _stored_batch(path)
     manifest = make_manifest(
-        wrapped, images, chosen, targets=targets, budget=budget, seed=seed, keep_images=keep_images
+        wrapped,
+        images,
+        chosen,
+        targets=targets,
+        budget=budget,
+        seed=seed,
+        labels_from=labels_from,
+        keep_images=keep_images,
     )
     _claim(path, manifest)
     lock = FileLock(path / f".lock-{number}-of-{parts}")
@@ -168,7 +178,7 @@ class _Work:
                 started = time.perf_counter()
                 fooled = int((~clean["correct"]).sum())
                 if part != "clean":
-                    fooled = self._job(part, shard["id"], images, labels, index, clean)
+                    fooled = self._job(part, shard["id"], images, clean)
                 done += 1
                 if self.progress is not None:
                     took = time.perf_counter() - started
@@ -178,6 +188,7 @@ class _Work:
         started = time.perf_counter()
         logits = self.model.logits(images).cpu()
         prediction = logits.argmax(1)
+        labels = prediction if self.manifest["settings"]["labels_from"] == "predictions" else labels
         finite = torch.isfinite(logits).all(1)
         columns = {
             "index": index,
@@ -192,11 +203,10 @@ class _Work:
             self.store.write_clean(shard, columns, stored, time.perf_counter() - started)
         return columns
 
-    def _job(
-        self, job: str, shard: str, images: Tensor, labels: Tensor, index: Tensor, clean: dict[str, Tensor]
-    ) -> int:
+    def _job(self, job: str, shard: str, images: Tensor, clean: dict[str, Tensor]) -> int:
         """Attack the correctly classified images of a shard with one attack, and write what happened."""
         started = time.perf_counter()
+        labels, index = clean["label"], clean["index"]
         attack = self.attacks[[entry["id"] for entry in self.manifest["jobs"]].index(job)]
         right = clean["correct"]
         if isinstance(self.targets, int):

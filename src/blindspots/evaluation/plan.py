@@ -16,7 +16,7 @@ import torch
 
 from ..attack import Attack
 from ..errors import BlindspotsError
-from ..flags import probe
+from ..flags import Flag, probe
 from ..goal import TARGET_RULES, check_labels
 from ..oracle import Budget
 from ..settings import plain
@@ -30,7 +30,17 @@ if TYPE_CHECKING:
 # Images attacked and stored together: at most this many, and at most this many bytes of float32 pixels.
 SHARD_IMAGES, SHARD_BYTES = 500, 64 << 20
 PROBED = 32
+LABELS_FROM = ("data", "predictions")
 KEPT_IMAGES = ("all", "fooled", "none")
+
+
+_PREDICTED = Flag(
+    "predicted-labels",
+    "info",
+    "The labels are the model's own predictions",
+    "They were asked for by name. Shares are of predictions that an attack left unchanged, not of right answers, and the "
+    "accuracy without attack is 100 % by definition.",
+)
 
 
 def make_identity(
@@ -40,6 +50,7 @@ def make_identity(
     targets: str | int | None,
     budget: Budget | None,
     seed: int,
+    labels_from: str,
 ) -> dict[str, Any]:
     """What sets a run apart from others, known without asking the model."""
     if not attacks:
@@ -50,6 +61,7 @@ def make_identity(
         "jobs": _jobs(attacks, targets),
         "budget": None if budget is None else asdict(budget),
         "seed": seed,
+        "labels_from": labels_from,
     }
 
 
@@ -61,6 +73,7 @@ def make_manifest(
     targets: str | int | None,
     budget: Budget | None,
     seed: int,
+    labels_from: str,
     keep_images: str,
 ) -> dict[str, Any]:
     """Describe a run completely, after checking that it can be made.
@@ -70,6 +83,8 @@ def make_manifest(
     """
     if keep_images not in KEPT_IMAGES:
         raise BlindspotsError(f"keep_images must be one of {', '.join(KEPT_IMAGES)}, got '{keep_images}'")
+    if labels_from not in LABELS_FROM:
+        raise BlindspotsError(f"labels_from must be one of {', '.join(LABELS_FROM)}, got '{labels_from}'")
     if isinstance(targets, str) and targets not in TARGET_RULES:
         raise BlindspotsError(f"targets must be a class or one of {', '.join(TARGET_RULES)}, got '{targets}'")
     few, _, _ = data.batch(0, min(PROBED, len(data)))
@@ -81,7 +96,10 @@ def make_manifest(
             "the model answers every image with NaN or infinite logits: check its weights and its input"
         )
     classes = model.count(model.accept(few))
-    check_labels(data.labels, len(data), classes, f"labels of '{data.name}'")
+    if labels_from == "data":
+        check_labels(data.labels, len(data), classes, f"labels of '{data.name}'")
+    else:
+        probes = (*probes, _PREDICTED)
     if isinstance(targets, int) and not 0 <= targets < classes:
         raise BlindspotsError(f"the target class must be from 0 to {classes - 1}, got {targets}")
     names = [*data.class_names, *(str(c) for c in range(len(data.class_names), classes))]
@@ -90,6 +108,7 @@ def make_manifest(
         "format": FORMAT,
         "settings": {
             "targets": targets,
+            "labels_from": labels_from,
             "budget": None if budget is None else asdict(budget),
             "keep_images": keep_images,
             "amp": model.amp,
