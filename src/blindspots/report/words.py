@@ -14,12 +14,14 @@ def percent(value: float | None) -> str:
     >>> percent(0.5), percent(0.9996), percent(None)
     ('50.0\\u202f%', '99.96\\u202f%', '–')
     """
-    if value is None:
-        return "–"
+    return "–" if value is None else f"{_hundredths(value)}{NARROW}%"
+
+
+def _hundredths(value: float) -> str:
     digits = 1
     while digits < 4 and 0 < value < 1 and f"{100 * value:.{digits}f}" in (f"{0:.{digits}f}", f"{100:.{digits}f}"):
         digits += 1
-    return f"{100 * value:.{digits}f}{NARROW}%"
+    return f"{100 * value:.{digits}f}"
 
 
 def sureness(confidence: float) -> str:
@@ -31,7 +33,7 @@ def interval(share: dict[str, Any]) -> str:
     """The ends of a share's interval in percent, as "94.9–98.1"; nothing where nothing was counted."""
     if not share["of"]:
         return ""
-    return f"{100 * share['low']:.1f}–{100 * share['high']:.1f}"
+    return f"{_hundredths(share['low'])}–{_hundredths(share['high'])}"
 
 
 def number(value: float | None) -> str:
