@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Small models are faster on one thread, and two threads on a busy machine can be a hundred times slower.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check lint format types bench clean
+.PHONY: demo test check lint format types docs bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/blindspots evaluate --out runs/demo
@@ -26,6 +26,10 @@ format: $(VENV)/developed
 
 types: $(VENV)/developed
 	$(BIN)/mypy
+
+docs: $(VENV)/developed
+	$(BIN)/python -m pip install --quiet --group docs
+	$(BIN)/zensical build
 
 bench: $(VENV)/developed
 	$(BIN)/python -m benchmarks
