@@ -81,9 +81,10 @@ class Attack(ABC):
             case = _prepare(wrapped, clean, labels, targets, index, seed)
             _check_budget(budget, case.spent + 2)
             size = population or default_population(clean, wrapped.size(clean))
+            every = torch.arange(len(case.image), device=clean.device)
             parts = [
                 self._attack(wrapped, clean[case.image[rows]], case.take(rows), seed, budget, trace)
-                for rows in torch.arange(len(case.image), device=clean.device).split(size)
+                for rows in (every[start : start + size] for start in range(0, len(every), size))
             ]
         result = join(parts)
         if not bool(torch.isfinite(result.clean_outputs).any()):
@@ -146,7 +147,8 @@ class Case:
 def _check_budget(budget: Budget | None, least: int) -> None:
     if budget is not None and budget.forwards is not None and budget.forwards < least:
         raise BlindspotsError(
-            f"Budget.forwards must be at least {least} here, to label or target, judge and verify an image; got {budget.forwards}"
+            f"Budget.forwards must be at least {least} here, to label or target, judge and verify an image; got "
+            f"{budget.forwards}"
         )
 
 
@@ -208,7 +210,8 @@ def _prepare(
         chosen = targets
     else:
         raise BlindspotsError(
-            f"targets must be a tensor (B,) of classes, one class, or one of {', '.join(TARGET_RULES)}, got {type(targets).__name__}"
+            f"targets must be a tensor (B,) of classes, one class, or one of {', '.join(TARGET_RULES)}, got "
+            f"{type(targets).__name__}"
         )
     if chosen is not None:
         check_labels(chosen, count, classes, "targets")
@@ -216,6 +219,7 @@ def _prepare(
         same = int((chosen == labels).sum())
         if same:
             raise BlindspotsError(
-                f"targets must differ from the labels, but {same} of {count} are equal: leave those images out or choose other targets"
+                f"targets must differ from the labels, but {same} of {count} are equal: leave those images out or "
+                "choose other targets"
             )
     return Case(position, labels, chosen, index, spent=int(logits is not None))

@@ -52,7 +52,8 @@ def fill(images: Tensor, batch: int) -> Tensor:
 def chunks(count: int, batch: int) -> Iterator[Chunk]:
     """Cover rows 0 .. count-1 with calls of exactly `batch` rows.
 
-    A short last call reaches back over rows that are already answered, which costs what padding would and copies nothing.
+    A short last call reaches back over rows that are already answered, which costs what padding would and copies
+    nothing.
 
     >>> [(c.start, c.stop, c.fresh) for c in chunks(5, 2)]
     [(0, 2, 0), (2, 4, 2), (3, 5, 4)]

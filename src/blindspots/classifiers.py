@@ -5,6 +5,7 @@ It knows the normalisation, the device, the precision and the model batch, and i
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from .lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from .defences import Defence
 
 Precision = Literal["bfloat16", "float16"]
 Outputs = Literal["logits", "probabilities"]
@@ -83,14 +86,18 @@ class Classifier:
         self.classes, self.batch, self.amp, self.outputs = classes, batch, amp, outputs
         self.name = name or type(module).__name__
         self.spec, self.weights, self.trained = spec, weights, trained
+        self.defences: tuple[Defence, ...] = ()
         self.was_training = [n or "the module itself" for n, m in module.named_modules() if m.training]
         self._depth = 0
         self._tuned: dict[tuple[int, ...], int] = {}
 
     @property
     def hash(self) -> str:
-        """sha256 over the architecture, every parameter and buffer, the normalisation and the kind of output."""
+        """sha256 over the architecture, every parameter and buffer, the normalisation, the kind of output, and the
+        defences."""
         digest = hashlib.sha256(f"{self.module}|{self.mean}|{self.std}|{self.outputs}".encode())
+        for defence in self.defences:
+            digest.update(f"|{defence}".encode())
         for name, tensor in sorted(self.module.state_dict().items()):
             if isinstance(tensor, torch.Tensor):
                 digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -141,8 +148,11 @@ class Classifier:
 
     def forward(self, images: Tensor, exact: bool = False) -> Tensor:
         """Logits (B, K) of one model batch, differentiable; only inside a `session`. `exact` switches amp off."""
+        for defence in self.defences:
+            images = defence(images)
         # Always a new tensor: a module that normalises in place would otherwise write into the images themselves.
-        images = images.clone() if self._mean is None else (images - self._mean) / self._std
+        mean, std = self._mean, self._std
+        images = images.clone() if mean is None or std is None else (images - mean) / std
         mixed = self.amp is not None and not exact
         with torch.autocast(self.device.type, getattr(torch, self.amp or "bfloat16"), enabled=mixed):
             logits = self.module(images)
@@ -168,6 +178,14 @@ class Classifier:
             parts = [self.forward(fill(images[c.rows], size), exact=True)[c.valid] for c in chunks(len(images), size)]
         return torch.cat(parts)
 
+    def behind(self, defences: Sequence[Defence]) -> Classifier:
+        """This classifier behind defences, through which each image goes in the order given; see `defend`."""
+        part = copy.copy(self)
+        part.defences = (*defences, *self.defences)
+        part.name = "+".join((self.name, *(defence.name for defence in defences)))
+        part._depth, part._tuned = 0, {}
+        return part
+
     def count(self, images: Tensor) -> int:
         """The number of classes K, asked of the model once if it was not given."""
         if self.classes is None:
@@ -192,8 +210,8 @@ class Classifier:
             raise BlindspotsError("images hold NaN or infinite values: pixels must be numbers in [0, 1]")
         if low < -_FUZZ or high > 1 + _FUZZ:
             raise BlindspotsError(
-                f"images must lie in [0, 1], got values from {low:.4g} to {high:.4g}: divide 0-255 images by 255, and give "
-                "the normalisation to the classifier (mean, std) instead of applying it to the images"
+                f"images must lie in [0, 1], got values from {low:.4g} to {high:.4g}: divide 0-255 images by 255, and "
+                "give the normalisation to the classifier (mean, std) instead of applying it to the images"
             )
         return images.detach().to(self.device, self.dtype).clamp(0, 1)
 
@@ -230,7 +248,7 @@ _FUZZ = 1e-6
 
 
 def classifier(
-    model: str | nn.Module,
+    model: str | nn.Module | Classifier,
     *,
     weights: str | None = None,
     mean: Sequence[float] | str | None = None,

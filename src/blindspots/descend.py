@@ -1,4 +1,4 @@
-"""The two loops that composed attacks share: `descend` (ask, move, project) and `bracket` (bisect a radius per image)."""
+"""The two loops that attacks share: `descend` (ask, move, project) and `bracket` (bisect a radius per image)."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ def descend(oracle: Oracle, theta: Tensor, optimiser: Optimiser, steps: int, sca
         steps: number of moves.
         scale: factor (R,) of each image's step.
     """
-    state = optimiser.init(theta, scale)
+    state = optimiser.init(theta, scale, oracle.space.bounds())
     for _ in range(steps):
-        gradient = oracle.query(theta).gradient
-        assert gradient is not None
+        answer = oracle.query(theta)
+        assert answer.gradient is not None
+        oracle.step()
+        theta, state = optimiser.update(theta, answer.loss, answer.gradient, state)
+        if "done" in state:
+            oracle.rest(state["done"])
         going = oracle.compact()
         if going is not None:
             if not len(going):
                 return
-            theta, gradient = theta[going], gradient[going]
-            state = {name: tensor[going] for name, tensor in state.items()}
-        oracle.step()
-        theta, state = optimiser.update(theta, gradient, state)
+            theta, state = theta[going], {name: tensor[going] for name, tensor in state.items()}
         theta = oracle.space.project(theta)
     oracle.query(theta, gradient=False)
 

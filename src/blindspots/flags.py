@@ -32,7 +32,7 @@ class Flag:
 
 def output_flags(logits: Tensor) -> tuple[Flag, ...]:
     """Flags that the outputs (B, K) for clean images raise by themselves."""
-    flags = []
+    flags: list[Flag] = []
     finite = torch.isfinite(logits).all(1)
     if not bool(finite.all()):
         flags.append(
@@ -40,8 +40,9 @@ def output_flags(logits: Tensor) -> tuple[Flag, ...]:
                 "bad-outputs",
                 "error",
                 "The model answers with NaN or infinity",
-                f"{int((~finite).sum())} of {len(logits)} images get logits that are not finite. They count as mistakes, and "
-                "nothing that is measured on them means anything. Check the weights and the range of the input.",
+                f"{int((~finite).sum())} of {len(logits)} images get logits that are not finite. They count as "
+                "mistakes, and nothing that is measured on them means anything. Check the weights and the range of "
+                "the input.",
             )
         )
     good = logits[finite].double()
@@ -51,9 +52,9 @@ def output_flags(logits: Tensor) -> tuple[Flag, ...]:
                 "probabilities",
                 "error",
                 "The outputs look like probabilities, not logits",
-                "Every output is non-negative and each image's outputs add up to 1, so the model seems to end in a softmax. "
-                "Losses computed on them have almost no gradient and the model looks more robust than it is. Remove the "
-                "softmax, or say outputs='probabilities' (--outputs probabilities).",
+                "Every output is non-negative and each image's outputs add up to 1, so the model seems to end in a "
+                "softmax. Losses computed on them have almost no gradient and the model looks more robust than it "
+                "is. Remove the softmax, or say outputs='probabilities' (--outputs probabilities).",
             )
         )
     if len(good) > 1 and bool((good == good[:1]).all()):
@@ -62,7 +63,8 @@ def output_flags(logits: Tensor) -> tuple[Flag, ...]:
                 "constant-output",
                 "error",
                 "The output does not depend on the image",
-                f"All {len(good)} images get exactly the same logits. There is nothing to attack; check the model and its input.",
+                f"All {len(good)} images get exactly the same logits. There is nothing to attack; check the model and "
+                "its input.",
             )
         )
     return tuple(flags)
@@ -73,7 +75,7 @@ def gradient_flags(attacked: Tensor, zero: Tensor, bad: Tensor, backwards: Tenso
     count = int(attacked.sum())
     if not count:
         return ()
-    flags = []
+    flags: list[Flag] = []
     stuck = int((attacked & (zero * 2 > backwards)).sum())
     if stuck * 20 >= count:
         flags.append(
@@ -81,9 +83,10 @@ def gradient_flags(attacked: Tensor, zero: Tensor, bad: Tensor, backwards: Tenso
                 "zero-gradients",
                 "error",
                 "Gradients are zero",
-                f"For {stuck} of {count} attacked images more than half of the gradients are exactly zero, so the attack did "
-                "not move. This is masking, not robustness: look for a softmax inside the model, saturated outputs, or a "
-                "step without a gradient (rounding, thresholding), and try a margin loss or a black-box attack.",
+                f"For {stuck} of {count} attacked images more than half of the gradients are exactly zero, so the "
+                "attack did not move. This is masking, not robustness: look for a softmax inside the model, "
+                "saturated outputs, or a step without a gradient (rounding, thresholding), and try a margin loss or "
+                "a black-box attack.",
             )
         )
     broken = int((attacked & (bad > 0)).sum())
@@ -93,8 +96,8 @@ def gradient_flags(attacked: Tensor, zero: Tensor, bad: Tensor, backwards: Tenso
                 "bad-gradients",
                 "error",
                 "Gradients are not finite",
-                f"For {broken} of {count} attacked images some gradients are NaN or infinite; those values were left out of "
-                "the steps. Look for square roots at zero, logarithms or divisions in the model.",
+                f"For {broken} of {count} attacked images some gradients are NaN or infinite; those values were left "
+                "out of the steps. Look for square roots at zero, logarithms or divisions in the model.",
             )
         )
     return tuple(flags)
@@ -107,8 +110,9 @@ def probe(classifier: Classifier, images: Tensor) -> tuple[Flag, ...]:
         classifier: the model.
         images: a few clean images (B, C, H, W), at least two.
     """
-    flags = []
-    first, again = classifier.logits(images), classifier.logits(images)
+    flags: list[Flag] = []
+    with classifier.session():  # one session, at the end of which the global random state is restored
+        first, again = classifier.logits(images), classifier.logits(images)
     flags.extend(output_flags(first))
     if not torch.equal(first.nan_to_num(), again.nan_to_num()):
         flips = int((first.argmax(1) != again.argmax(1)).sum())
@@ -117,8 +121,9 @@ def probe(classifier: Classifier, images: Tensor) -> tuple[Flag, ...]:
                 "random-output",
                 "error",
                 "The model answers differently when asked twice",
-                f"The same {len(images)} images gave other logits the second time ({flips} other predictions), in eval mode. "
-                "A single forward decides nothing then: a success may be luck, and gradients must be averaged.",
+                f"The same {len(images)} images gave other logits the second time ({flips} other predictions), in "
+                "eval mode. A single forward decides nothing then: a success may be luck, and gradients must be "
+                "averaged.",
             )
         )
     elif not _close(first.flip(0), classifier.logits(images.flip(0))) or not _close(
@@ -129,8 +134,8 @@ def probe(classifier: Classifier, images: Tensor) -> tuple[Flag, ...]:
                 "batch-dependent",
                 "error",
                 "The answer for an image depends on the other images of its batch",
-                "The same images in another order or alone give other logits. Batch normalisation without running statistics "
-                "does this. The verdicts then belong to batches, not to images.",
+                "The same images in another order or alone give other logits. Batch normalisation without running "
+                "statistics does this. The verdicts then belong to batches, not to images.",
             )
         )
     if classifier.was_training:
@@ -140,8 +145,8 @@ def probe(classifier: Classifier, images: Tensor) -> tuple[Flag, ...]:
                 "train-mode",
                 "warning",
                 "The model was given in train mode",
-                f"{len(classifier.was_training)} layers were in train mode ({names}). They were evaluated in eval mode and put "
-                "back; call model.eval() first if that is what you mean.",
+                f"{len(classifier.was_training)} layers were in train mode ({names}). They were evaluated in eval "
+                "mode and put back; call model.eval() first if that is what you mean.",
             )
         )
     if classifier.trained is False:
@@ -150,7 +155,8 @@ def probe(classifier: Classifier, images: Tensor) -> tuple[Flag, ...]:
                 "untrained",
                 "error",
                 "The weights are random",
-                f"{classifier.name} was built without weights. Its figures describe chance, not a model: give --weights.",
+                f"{classifier.name} was built without weights. Its figures describe chance, not a model: give "
+                "--weights.",
             )
         )
     return tuple(flags)

@@ -40,7 +40,7 @@ class Norm(ABC):
         return self._steepest(gradient.flatten(1)).view_as(gradient)
 
     def sample(self, keys: Tensor, x: Tensor, radius: Tensor) -> Tensor:
-        """A uniform draw from the ball of the radius (B,) round x, then projected onto the box; keys (B,) of `noise`."""
+        """A uniform draw from the ball of radius (B,) round x, then projected onto the box; keys (B,) of `noise`."""
         flat = x.flatten(1)
         return projection.box(flat + self._sample(keys, flat, radius)).view_as(x)
 
@@ -82,7 +82,8 @@ class L2(Norm):
     name, dual = "l2", "l2"
 
     def _size(self, change: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(change, dim=1)
+        size: Tensor = torch.linalg.vector_norm(change, dim=1)
+        return size
 
     def _project(self, y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
         return projection.l2(y, x, radius)
@@ -90,13 +91,13 @@ class L2(Norm):
     def _steepest(self, gradient: Tensor) -> Tensor:
         # Scaled by the largest entry first: the square of a tiny gradient would vanish.
         scaled = gradient / gradient.abs().amax(1, keepdim=True).clamp(min=_TINY)
-        return -scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp(min=_TINY)
+        return -scaled / self._size(scaled).clamp(min=_TINY).unsqueeze(1)
 
     def _sample(self, keys: Tensor, x: Tensor, radius: Tensor) -> Tensor:
         n = x.shape[1]
         direction = noise.normal(keys, (n,), x.dtype)
         share = noise.uniform(noise.key(0, keys, "radius"), (1,), x.dtype).pow(1 / n)
-        length = torch.linalg.vector_norm(direction, dim=1, keepdim=True).clamp(min=_TINY)
+        length = self._size(direction).clamp(min=_TINY).unsqueeze(1)
         return direction * (share * radius.unsqueeze(1) / length)
 
 

@@ -41,8 +41,9 @@ def key(seed: int, index: Tensor, *words: int | str) -> Tensor:
     """Keys (B,), int64, of the images with these stable indices (B,), for one purpose named by the words."""
     # The seed is mixed on its own first: seed ^ index alone would give (0, 1) and (1, 0) the same key.
     state = _mix(torch.full_like(index, seed, dtype=torch.int64) + _GOLDEN)
-    for word in (index.to(torch.int64), *(_word(w) for w in words)):
-        state = _mix((state ^ word) + _GOLDEN)
+    state = _mix((state ^ index.to(torch.int64)) + _GOLDEN)
+    for word in words:
+        state = _mix((state ^ _word(word)) + _GOLDEN)
     return state
 
 

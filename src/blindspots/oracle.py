@@ -113,6 +113,7 @@ class Oracle:
         self.rows = torch.arange(count, device=device)
         self._settled = torch.zeros(count, dtype=torch.bool, device=device)
         self._resting, self._rest = torch.zeros_like(self._settled), False
+        self._ended = torch.zeros_like(self._settled)
         # A success in reduced precision is checked by a second forward.
         self._price = 1 if classifier.amp is None else 2
         self._pace = 1 if device.type == "cpu" else 4
@@ -130,7 +131,7 @@ class Oracle:
     @property
     def active(self) -> Tensor:
         """Which live rows (R,) are neither settled nor resting until the next `revive`."""
-        return ~(self._settled | self._resting)[self.rows]
+        return ~(self._settled | self._resting | self._ended)[self.rows]
 
     @property
     def resting(self) -> Tensor:
@@ -172,7 +173,7 @@ class Oracle:
             record.backwards[rows] += needed
             self._inspect(slope, needed)
         if self._traced:
-            self._trace(theta, loss, slope, active)
+            self._trace(theta, loss, slope, active, active & self.active)
         return Answer(loss, slope, logits)
 
     def compact(self) -> Tensor | None:
@@ -193,9 +194,11 @@ class Oracle:
     def revive(self, rest: bool = False) -> bool:
         """Make every row that is not settled live again, for the next run of the search; False when there is none.
 
-        With `rest`, an image that reaches the goal rests until the next `revive`: for runs of which each needs one success.
+        With `rest`, an image that reaches the goal rests until the next `revive`: for runs of which each needs one
+        success.
         """
         self._resting.zero_()
+        self._ended.zero_()
         self._rest = rest
         live = (~self._settled).nonzero().squeeze(1)
         self.images, self.goal, self.space, self._keys = self._all
@@ -206,6 +209,10 @@ class Oracle:
     def settle(self, images: Tensor) -> None:
         """Give up on some of the images, (N,) bool: they are charged and judged no more."""
         self._settled |= images
+
+    def rest(self, rows: Tensor) -> None:
+        """Let live rows, (R,) bool, rest until the next `revive`: their search has ended, they cost no more."""
+        self._ended[self.rows] |= rows
 
     def enter(self, space: Space) -> None:
         """Go on in another space of the same theta; it has one row for each live row."""
@@ -218,17 +225,18 @@ class Oracle:
     def verify(self, within: Tensor) -> None:
         """Re-derive every success from the kept theta by a fresh forward in full precision.
 
-        `within` (N,) says which kept points respect box and radius. A success that does not hold is taken back.
+        `within` (N,) says which kept points respect box and radius. A success that does not hold is taken back. After a
+        search in reduced precision every image is asked again, so that its answer is one of full precision.
         """
         record = self.record
-        found = record.success.nonzero().squeeze(1)
-        record.success &= within
+        asked = record.success if self._classifier.amp is None else torch.ones_like(record.success)
+        found = asked.nonzero().squeeze(1)
         if not len(found):
             return
-        images, goal, space, _ = self._all
+        _, goal, space, _ = self._all
         fresh = self._exact(space.narrow(found), record.theta[found])
         record.forwards[found] += 1
-        record.success[found] &= goal.take(found).reached(fresh)
+        record.success[found] = goal.take(found).reached(fresh) & within[found]
         if record.logits is not None:
             record.logits[found] = fresh
 
@@ -319,7 +327,8 @@ class Oracle:
             torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0, out=slope)
 
     def _last(self, asked: Tensor, gradient: bool) -> Tensor:
-        """Which live rows (R,) can afford no query after one forward more where `asked`; one is kept for the verification.
+        """Which live rows (R,) can afford no query after one forward more where `asked`; one is kept for the
+        verification.
 
         A row without backwards left is judged once more, where its last step has taken it, and settled then.
         """
@@ -331,15 +340,15 @@ class Oracle:
             last |= record.backwards[rows] + 1 > limit.backwards
         return last
 
-    def _trace(self, theta: Tensor, loss: Tensor, slope: Tensor | None, active: Tensor) -> None:
-        def spread(values: Tensor) -> Tensor:
+    def _trace(self, theta: Tensor, loss: Tensor, slope: Tensor | None, active: Tensor, needed: Tensor) -> None:
+        def spread(values: Tensor, asked: Tensor) -> Tensor:
             row = torch.full((len(self._settled),), float("nan"), dtype=values.dtype, device=values.device)
-            row[self.rows] = torch.where(active, values, float("nan"))
+            row[self.rows] = torch.where(asked, values, float("nan"))
             return row
 
-        entry = {"loss": spread(loss), "size": spread(self.space.size(theta))}
+        entry = {"loss": spread(loss, active), "size": spread(self.space.size(theta), active)}
         if slope is not None:
-            entry["gradient"] = spread(torch.linalg.vector_norm(slope.flatten(1), dim=1))
+            entry["gradient"] = spread(torch.linalg.vector_norm(slope.flatten(1), dim=1), needed)
         self.record.trace.append(entry)
 
     def _narrow(self, live: Tensor) -> None:

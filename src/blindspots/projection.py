@@ -27,8 +27,8 @@ def box(y: Tensor) -> Tensor:
 def linf_bounds(x: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     """The lowest and the highest image (B, n) in the linf ball and the box, rounded inwards.
 
-    Rounded to nearest, x + r can leave the ball by half a unit in the last place, which is more than 1e-6 of a radius of
-    1/255; the bounds step inwards there, so |z - x| <= r holds exactly in real arithmetic.
+    Rounded to nearest, x + r can leave the ball by half a unit in the last place, which is more than 1e-6 of a radius
+    of 1/255; the bounds step inwards there, so |z - x| <= r holds exactly in real arithmetic.
     """
     r = radius.unsqueeze(1).double()
     low, high = (x.double() - r).clamp_(0, 1), (x.double() + r).clamp_(0, 1)
@@ -42,33 +42,29 @@ def linf_bounds(x: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def l2(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
-    """Onto the l2 ball and the box: z - x = clip(s d, lo, hi) with the largest s <= 1 of norm at most r.
+    """Onto the l2 ball and the box: |z - x| = min(s |d|, room) with the largest s <= 1 of norm at most r.
 
-    s starts at the value that would hold if no pixel were clipped, which is a lower bound, and rises to
-    sqrt((r^2 - sum of clipped c^2) / sum of free d^2) until no further pixel is clipped.
+    sum_i min(t d_i^2, room_i^2) is concave and rising in t = s^2, so Newton steps from the value that would hold if no
+    pixel were clipped never pass the solution, and end once no further pixel is clipped.
     """
-    d, lo, hi = y - x, -x, 1 - x
-    clipped = torch.minimum(torch.maximum(d, lo), hi)
-    norm = torch.linalg.vector_norm(clipped, dim=1)
-    outside = norm > radius
+    d = y - x
+    size2, room2, r2 = d.square(), _room(d, x).square_(), radius.square()
+    outside = torch.minimum(size2, room2).sum(1) > r2
     if not bool(outside.any()):
         return box(y)
-    r2 = radius.square()
-    scale = (radius / torch.linalg.vector_norm(d, dim=1).clamp(min=1e-30)).clamp(max=1)
+    t = (r2 / size2.sum(1).clamp(min=1e-30)).clamp_(max=1)
     for _ in range(_SCALE_STEPS):
-        step = d * scale.unsqueeze(1)
-        inside = torch.minimum(torch.maximum(step, lo), hi)
-        free = step == inside
-        held2 = torch.where(free, 0, inside).square().sum(1)
-        free2 = torch.where(free, d, 0).square().sum(1)
-        risen = torch.sqrt((r2 - held2).clamp(min=0) / free2.clamp(min=1e-30)).clamp(max=1)
-        moves = outside & (risen > scale * (1 + 1e-7))
-        scale = torch.where(moves, risen, scale)
+        step = size2 * t.unsqueeze(1)
+        short = r2 - torch.minimum(step, room2).sum(1)
+        free2 = (size2 * (step < room2)).sum(1)
+        risen = (t + short / free2.clamp(min=1e-30)).clamp_(max=1)
+        moves = outside & (risen > t * (1 + 2e-7))
+        t = torch.where(moves, risen, t)
         if not bool(moves.any()):
             break
     # The rounding of a sum of many squares may leave the norm a few parts in 10^7 too large.
-    inside = torch.minimum(torch.maximum(d * (scale * _inwards(d)).unsqueeze(1), lo), hi)
-    return box(torch.where(outside.unsqueeze(1), _moved(x, inside), y))
+    scaled = d * (t.sqrt() * _inwards(d)).unsqueeze(1)
+    return box(torch.where(outside.unsqueeze(1), _moved(x, scaled), y))
 
 
 def l1(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
@@ -77,19 +73,19 @@ def l1(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     The sum falls piecewise linearly with t; Newton steps on its pieces are kept inside a shrinking bracket.
     """
     d = y - x
-    size, room = d.abs(), torch.where(d > 0, 1 - x, x)
+    size, room = d.abs(), _room(d, x)
     outside = torch.minimum(size, room).sum(1) > radius
     if not bool(outside.any()):
         return box(y)
     # A stop is good to within rounding: a finer one would never be reached in float32.
     target, near = radius * _inwards(d), max(1 - _inwards(d), 1e-12)
     low, high = torch.zeros_like(radius), size.amax(1)
-    t = low
+    t, nothing = low, torch.zeros((), dtype=d.dtype, device=d.device)
     for _ in range(_THRESHOLD_STEPS):
-        left = (size - t.unsqueeze(1)).clamp_(min=0)
-        kept = torch.minimum(left, room)
+        left = size - t.unsqueeze(1)
+        kept = torch.clamp(left, nothing, room)
         excess = kept.sum(1) - target
-        slope = ((left > 0) & (left < room)).sum(1)
+        slope = ((kept == left) & (left > 0)).sum(1)
         low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
         newton = t + excess / slope.clamp(min=1)
         good = (newton > low) & (newton < high) & (slope > 0)
@@ -98,10 +94,9 @@ def l1(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
         if bool(done.all()):
             break
         t = torch.where(done, t, ahead)
-    # `high` is the side of the bracket on which the sum is at most the radius.
-    left = torch.minimum((size - t.unsqueeze(1)).clamp_(min=0), room)
-    t = torch.where(left.sum(1) <= target * (1 + near), t, high)
-    kept = torch.minimum((size - t.unsqueeze(1)).clamp_(min=0), room)
+    # `high` is the last threshold whose sum was at most the radius; `low` serves where its excess is rounding.
+    t = torch.where((excess > 0) & (excess <= near * target), low, high)
+    kept = torch.clamp(size - t.unsqueeze(1), nothing, room)
     return box(torch.where(outside.unsqueeze(1), _moved(x, torch.where(d > 0, kept, -kept)), y))
 
 
@@ -122,10 +117,16 @@ def l0(y: Tensor, x: Tensor, radius: Tensor) -> Tensor:
     return torch.where(keep, z, x)
 
 
+def _room(d: Tensor, x: Tensor) -> Tensor:
+    """How far each value can move in the direction of d before it leaves the box."""
+    return torch.where(d > 0, 1 - x, x)
+
+
 def _moved(x: Tensor, change: Tensor) -> Tensor:
     """x + change, rounded towards x: no value moves further than asked, so a ball of any size holds.
 
-    Rounded to nearest, each value of an image is off by up to 3e-8 in float32, which is more than 1e-6 of a small radius.
+    Rounded to nearest, each value of an image is off by up to 3e-8 in float32, which is more than 1e-6 of a small
+    radius.
     """
     moved = x + change
     if x.dtype == torch.float64:

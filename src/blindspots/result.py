@@ -1,4 +1,4 @@
-"""What an attack returns: images and, per image, whether they reached the goal, how large the change is, what it cost."""
+"""What an attack returns: images and, per image, whether the goal was reached, the size of the change and the cost."""
 
 from __future__ import annotations
 

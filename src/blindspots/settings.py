@@ -76,9 +76,10 @@ def read_radius(settings: Any, norm: str, field: str = "radius") -> None:
     who = f"{type(settings).__name__}.{field}"
     if norm == "linf" and radius > 1:
         raise BlindspotsError(
-            f"{who} {radius} is larger than 1, the whole range of a pixel: radii are in units of [0, 1], write 8/255 for 8"
+            f"{who} {radius} is larger than 1, the whole range of a pixel: radii are in units of [0, 1], write 8/255 "
+            "for 8"
         )
-    if norm == "l0" and radius != int(radius):
+    if norm == "l0" and not radius.is_integer():
         raise BlindspotsError(f"{who} counts changed values in l0 and must be a whole number, got {radius}")
     object.__setattr__(settings, field, radius)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class FGM(Attack):
     """Fast gradient method: one l2 step of the whole radius along the gradient, image by image.
 
-    x' = clip(x + radius * g / ||g||_2, 0, 1) with g = grad_x H(y), the norm taken over all values of one image; targeted:
-    minus the gradient of H(t). A zero gradient leaves the image as it is.
+    x' = clip(x + radius * g / ||g||_2, 0, 1) with g = grad_x H(y), the norm taken over all values of one image;
+    targeted: minus the gradient of H(t). A zero gradient leaves the image as it is.
 
     To compare with a sign step: linf radius e has l2 size e * sqrt(n), .01 on 3 x 32 x 32 is .554.
     Cost: 2 forwards and 1 backward an image, and 1 forward that verifies a success.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from .. import noise
 from ..attack import Attack
-from ..geometry import BallName
+from ..geometry import NORMS, BallName
 from ..objectives import LOSSES, Objective
+from ..optimisers.optimiser import per_row
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
 
@@ -49,8 +51,9 @@ class _Noise(Attack):
             change = self._draw(oracle.keys(draw=draw), oracle.images)
             oracle.query(oracle.space.project(oracle.images + change), gradient=False)
 
+    @abstractmethod
     def _draw(self, keys: Tensor, images: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The change (R, C, H, W) of one draw, before the projection."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,5 @@ class GaussianNoise(_Noise):
 
 
 def _scaled(change: Tensor, norm: str, radius: float) -> Tensor:
-    flat = change.flatten(1)
-    size = flat.norm(1 if norm == "l1" else 2, dim=1, keepdim=True)
-    return (flat * (radius / size.clamp(min=1e-30))).view_as(change)
+    size = per_row(NORMS[norm].size(change), change)
+    return change * (radius / size.clamp(min=1e-30))

@@ -28,11 +28,11 @@ L1_SHARE = 0.05
 class PGD(Attack):
     """Projected gradient descent: x <- project(x + step_size * steepest(g)), from a random point of the ball.
 
-    The steepest step is sign(g) in linf, g / ||g||_2 in l2 and, in l1, the 5 % of values with the largest |g_i| in equal
-    parts. The projection is Euclidean, onto the ball and the box [0, 1] together.
+    The steepest step is sign(g) in linf, g / ||g||_2 in l2 and, in l1, the 5 % of values with the largest |g_i| in
+    equal parts. The projection is Euclidean, onto the ball and the box [0, 1] together.
 
-    Cost: 1 + restarts * (steps + 1) forwards and restarts * steps backwards at most; with keep="first" an image stops at
-    its first success.
+    Cost: 1 + restarts * (steps + 1) forwards and restarts * steps backwards at most; with keep="first" an image stops
+    at its first success.
     Source: Madry et al. 2018, arXiv:1706.06083; l1 steps: Tramer and Boneh 2019, arXiv:1904.13000.
     Differs from the paper: the step is 2.5 * radius / steps by default (their rule for CIFAR-10; MNIST there: 0.01 at
     0.3 and 40 steps), and every point is judged, not the last alone.
@@ -69,7 +69,8 @@ class PGD(Attack):
         one_of(self, "keep", KEEPS)
         if self.restarts > 1 and not self.random_start:
             raise BlindspotsError(
-                f"PGD.restarts {self.restarts} without a random start would repeat the same run: set random_start or restarts=1"
+                f"PGD.restarts {self.restarts} without a random start would repeat the same run: set random_start or "
+                "restarts=1"
             )
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..lazy import torch
 from ..settings import above
-from .optimiser import Optimiser, State, moved, per_row, start_state
+from .optimiser import Bounds, Optimiser, State, moved, per_row, start_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,11 +28,11 @@ class Adam(Optimiser):
     def __post_init__(self) -> None:
         above(self, rate=0, epsilon=0)
 
-    def init(self, theta: Tensor, scale: Tensor | None = None) -> State:
+    def init(self, theta: Tensor, scale: Tensor | None = None, bounds: Bounds | None = None) -> State:
         count = torch.zeros(len(theta), dtype=torch.float64, device=theta.device)
         return start_state(scale, mean=torch.zeros_like(theta), square=torch.zeros_like(theta), count=count)
 
-    def update(self, theta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    def update(self, theta: Tensor, loss: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         mean = torch.lerp(gradient, state["mean"], self.beta1)
         square = torch.lerp(gradient.square(), state["square"], self.beta2)
         count = state["count"] + 1

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..geometry import norm
 from ..lazy import torch
 from ..settings import at_least
-from .optimiser import Optimiser, State, moved, start_state
+from .optimiser import Bounds, Optimiser, State, moved, start_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,10 +32,10 @@ class Momentum(Optimiser):
         norm(self.norm)
         at_least(self, decay=0)
 
-    def init(self, theta: Tensor, scale: Tensor | None = None) -> State:
+    def init(self, theta: Tensor, scale: Tensor | None = None, bounds: Bounds | None = None) -> State:
         return start_state(scale, direction=torch.zeros_like(theta))
 
-    def update(self, theta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    def update(self, theta: Tensor, loss: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         flat = gradient.flatten(1)
         unit = (flat / flat.abs().sum(1, keepdim=True).clamp(min=1e-30)).view_as(gradient)
         direction = self.decay * state["direction"] + unit

@@ -11,21 +11,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 State = dict[str, "Tensor"]
+Bounds = tuple["Tensor", "Tensor"]
 
 
 class Optimiser(ABC):
     """Moves theta (R, ...) downhill. No row may depend on another: no reduction runs over the first axis."""
 
     @abstractmethod
-    def init(self, theta: Tensor, scale: Tensor | None = None) -> State:
+    def init(self, theta: Tensor, scale: Tensor | None = None, bounds: Bounds | None = None) -> State:
         """The state before the first step; every tensor in it has R rows.
 
-        `scale` (R,) multiplies each image's step, for searches in which every image has a radius of its own.
+        `scale` (R,) multiplies each image's step, for searches in which every image has a radius of its own. `bounds`
+        are the smallest and the largest theta, of its shape or broadcast to it, for optimisers that make use of them.
         """
 
     @abstractmethod
-    def update(self, theta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next theta and state, given the gradient (R, ...) of the objective at theta. Nothing is changed in place."""
+    def update(self, theta: Tensor, loss: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next theta and state, given the objective (R,) and its gradient (R, ...) at theta, which stays as it is.
+
+        The state given is used up. An entry `done` (R,), bool, says which rows have ended and need no more queries.
+        """
 
 
 def start_state(scale: Tensor | None, **tensors: Tensor) -> State:

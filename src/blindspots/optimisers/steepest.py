@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import BlindspotsError
 from ..geometry import norm
 from ..lazy import torch
-from .optimiser import Optimiser, State, moved, start_state
+from .optimiser import Bounds, Optimiser, State, moved, start_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,10 +37,10 @@ class Steepest(Optimiser):
         if not 0 <= self.share <= 1 or (self.share and self.norm != "l1"):
             raise BlindspotsError(f"Steepest.share must be from 0 to 1, and 0 unless the norm is l1, got {self.share}")
 
-    def init(self, theta: Tensor, scale: Tensor | None = None) -> State:
+    def init(self, theta: Tensor, scale: Tensor | None = None, bounds: Bounds | None = None) -> State:
         return start_state(scale)
 
-    def update(self, theta: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
+    def update(self, theta: Tensor, loss: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         direction = self._spread(theta, gradient) if self.share else norm(self.norm).steepest(gradient)
         return moved(theta, direction, self.step, state), state
 

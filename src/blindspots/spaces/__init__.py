@@ -1,6 +1,9 @@
 """Spaces: what an attack may change. A space turns parameters theta, one row an image, into images."""
 
 from .additive import Additive
+from .affine import Affine
+from .combined import Combined
+from .flow import Flow
 from .space import Space
 
-__all__ = ["Additive", "Space"]
+__all__ = ["Additive", "Affine", "Combined", "Flow", "Space"]

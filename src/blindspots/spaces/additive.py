@@ -49,12 +49,19 @@ class Additive(Space):
         low, high = self._bounds
         return torch.clamp(theta.flatten(1), low, high).view_as(theta)
 
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """The box; in linf the ball within it."""
+        if self._bounds is None:
+            return torch.zeros_like(self.images), torch.ones_like(self.images)
+        low, high = self._bounds
+        return low.view_as(self.images), high.view_as(self.images)
+
     def size(self, theta: Tensor) -> Tensor:
         return self.norm.size(theta - self.images)
 
     def within(self, theta: Tensor) -> Tensor:
         """In the box exactly, and ||x' - x|| <= radius * (1 + 1e-6) as computed in float64."""
-        size = self.norm.size((theta.double() - self.images.double()))
+        size = self.norm.size(theta.double() - self.images.double())
         inside = ((theta >= 0) & (theta <= 1)).flatten(1).all(1)
         return inside & (size <= self.radius * (1 + 1e-6))
 

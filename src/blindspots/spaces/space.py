@@ -31,6 +31,10 @@ class Space(ABC):
     def project(self, theta: Tensor) -> Tensor:
         """The nearest theta inside the set; inside points stay as they are."""
 
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """The smallest and the largest value of each entry of theta (R, ...); None where there are none, as here."""
+        return None
+
     @abstractmethod
     def size(self, theta: Tensor) -> Tensor:
         """How much of the budget theta uses, (R,)."""

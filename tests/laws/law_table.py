@@ -1,0 +1,77 @@
+"""The table of the laws: every attack in every norm it offers, untargeted and targeted, plus what else changes its
+path.
+
+An attack that is entered in `ATTACKS` is picked up here by itself with its default settings; an entry in `SETTINGS`
+makes it small and fast, and `test_law_table` asks for that entry.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from blindspots.attack import Attack
+from blindspots.attacks import ATTACKS
+
+# Radii at which some of the images of the victim are fooled and some are not.
+RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4}
+
+# Constructor arguments that make an attack small; one entry an attack.
+SETTINGS: dict[str, dict[str, Any]] = {
+    "uniform-noise": {"draws": 4},
+    "gaussian-noise": {"draws": 4},
+    "fgsm": {},
+    "fgm": {},
+    "bim": {"steps": 6},
+    "pgd": {"steps": 8, "restarts": 2},
+    "mifgsm": {"steps": 6},
+    "bisected-pgd": {"steps": 5, "rounds": 4},
+}
+
+# Further settings that take another way through the code.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "fgsm": [{"loss": "margin"}],
+    "pgd": [
+        {"norm": "linf", "keep": "lowest"},
+        {"norm": "l2", "keep": "smallest", "loss": "dlr"},
+        {"norm": "l1", "keep": "lowest", "restarts": 1, "random_start": False},
+        {"norm": "linf", "restarts": 1, "random_start": False, "loss": "margin"},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An attack in one norm, with or without targets."""
+
+    attack: Attack
+    norm: str
+    targets: str | None
+
+    def __str__(self) -> str:
+        named = {k: v for k, v in vars(self.attack).items() if k in ("norm", "keep", "loss", "random_start")}
+        words = [self.attack.name, self.norm, *(str(v) for k, v in named.items() if k != "norm"), self.targets or "any"]
+        return "-".join(words)
+
+
+def build(name: str, norm: str, **settings: Any) -> Attack:
+    """The attack in that norm at the radius of the table."""
+    kind = ATTACKS[name]
+    fields = {field.name for field in dataclasses.fields(kind)}
+    given = {"radius": RADII[norm], "norm": norm, **SETTINGS.get(name, {}), **settings}
+    return kind(**{key: value for key, value in given.items() if key in fields})
+
+
+def _cases() -> list[Case]:
+    attacks = [(build(name, norm), norm) for name, kind in ATTACKS.items() for norm in kind.norms]
+    for name, variants in VARIANTS.items():
+        for variant in variants:
+            norm = variant.get("norm", ATTACKS[name].norms[0])
+            attacks.append((build(name, norm, **{k: v for k, v in variant.items() if k != "norm"}), norm))
+    return [Case(attack, norm, targets) for attack, norm in attacks for targets in (None, "random")]
+
+
+CASES = _cases()
+# One case an attack, for laws in which the norm plays no part.
+ONE_EACH = list({case.attack.name: case for case in CASES if case.targets is None}.values())
