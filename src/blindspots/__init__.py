@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from .classifiers import Classifier as Classifier
     from .classifiers import classifier as classifier
     from .data import dataset as dataset
+    from .defences.judge import transfer as transfer
+    from .defences.wrap import defend as defend
     from .errors import BlindspotsError as BlindspotsError
     from .evaluation.driver import evaluate as evaluate
     from .evaluation.run import Run as Run
@@ -61,13 +63,15 @@ _HOME = {
     "build": "models",
     "classifier": "classifiers",
     "dataset": "data",
+    "defend": "defences.wrap",
     "evaluate": "evaluation.driver",
     "export": "exporting",
     "fit": "training",
     "save_model": "models",
+    "transfer": "defences.judge",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

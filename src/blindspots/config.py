@@ -1,4 +1,4 @@
-"""Settings from text: attacks named on the command line or in a TOML file, with strict types and no silent fallback."""
+"""Settings from text: attacks and defences named on the command line or in a TOML file, strictly typed, no fallback."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from .attack import Attack
 from .attacks import attack_named
+from .defences import Defence, defence_named
 from .errors import BlindspotsError, unknown
 from .geometry import NORM_NAMES
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def parse_attack(text: str) -> dict[str, Any]:
@@ -20,16 +24,20 @@ def parse_attack(text: str) -> dict[str, Any]:
     >>> parse_attack("pgd:steps=100,radius=8/255,random_start=false")
     {'name': 'pgd', 'steps': 100, 'radius': '8/255', 'random_start': False}
     """
+    return _parse(text, "attack", "pgd:steps=100,norm=l2")
+
+
+def parse_defence(text: str) -> dict[str, Any]:
+    """A defence as written on the command line: `NAME`, `NAME:key=value,key=value`, or `NAME:VALUE` of its first key.
+
+    >>> parse_defence("mean-blur:5")
+    {'name': 'mean-blur', 'size': 5}
+    """
     name, _, rest = text.partition(":")
-    settings: dict[str, Any] = {"name": name.strip()}
-    for piece in filter(None, (p.strip() for p in rest.split(","))):
-        key, equals, value = piece.partition("=")
-        if not equals:
-            raise BlindspotsError(
-                f"attack '{text}' has '{piece}' where key=value is expected, as in pgd:steps=100,norm=l2"
-            )
-        settings[key.strip().replace("-", "_")] = _literal(value.strip())
-    return settings
+    if rest and not set("=,") & set(rest):
+        kind = defence_named(name.strip())
+        return {"name": kind.name, fields(kind)[0].name: _literal(rest.strip())}
+    return _parse(text, "defence", "gaussian-blur:sigma=1.5")
 
 
 def make_attack(given: dict[str, Any]) -> Attack:
@@ -41,18 +49,20 @@ def make_attack(given: dict[str, Any]) -> Attack:
     if "name" not in given:
         raise BlindspotsError(f"an attack needs a name, got only {', '.join(given) or 'nothing'}")
     kind = attack_named(str(given["name"]))
-    known = {field.name: field for field in fields(kind)}
-    hints = get_type_hints(kind)
-    settings: dict[str, Any] = {}
-    for key, value in given.items():
-        if key == "name":
-            continue
-        if key not in known:
-            raise unknown(f"setting of {kind.name}", key, known)
-        settings[key] = _checked(f"{kind.__name__}.{key}", value, hints[key])
+    settings = _settings(kind, kind.name, given)
     if "radius" not in settings:
         raise BlindspotsError(f"{kind.name} needs a radius, such as 0.03 or 8/255: give --radius")
     return kind(**settings)
+
+
+def make_defence(given: dict[str, Any]) -> Defence:
+    """A defence from its name and settings, each checked against the type of its field.
+
+    Raises:
+        BlindspotsError: an unknown defence or setting, a value of another type, or an impossible one.
+    """
+    kind = defence_named(str(given.get("name")))
+    return kind(**_settings(kind, kind.name, given))
 
 
 def make_attacks(given: Sequence[dict[str, Any]], norm: str | None, radii: Sequence[str]) -> list[Attack]:
@@ -99,6 +109,30 @@ def _completed(settings: dict[str, Any], norm: str | None, radius: str | None) -
     if radius is not None:
         full.setdefault("radius", radius)
     return full
+
+
+def _parse(text: str, what: str, example: str) -> dict[str, Any]:
+    """The name and the settings of a text `NAME:key=value,key=value`."""
+    name, _, rest = text.partition(":")
+    settings: dict[str, Any] = {"name": name.strip()}
+    for piece in filter(None, (p.strip() for p in rest.split(","))):
+        key, equals, value = piece.partition("=")
+        if not equals:
+            raise BlindspotsError(f"{what} '{text}' has '{piece}' where key=value is expected, as in {example}")
+        settings[key.strip().replace("-", "_")] = _literal(value.strip())
+    return settings
+
+
+def _settings(kind: type[DataclassInstance], name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings given for the fields of a kind, each checked against the type of its field."""
+    known = {field.name for field in fields(kind)}
+    hints = get_type_hints(kind)
+    settings = {key: value for key, value in given.items() if key != "name"}
+    for key, value in settings.items():
+        if key not in known:
+            raise unknown(f"setting of {name}", key, known)
+        settings[key] = _checked(f"{kind.__name__}.{key}", value, hints[key])
+    return settings
 
 
 def _literal(text: str) -> Any:

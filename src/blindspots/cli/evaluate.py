@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -96,14 +96,18 @@ def _from_toml(path: str) -> Evaluate:
 def _fitting(path: str, key: str, value: Any, part: Any) -> Any:
     """A TOML value for a flag: lists become tuples; numbers given for a text are refused, and so is the reverse."""
     hint = get_type_hints(type(part))[key]
-    options = [option for option in (get_args(hint) or (hint,)) if option is not type(None)]
-    if isinstance(value, list):
-        return tuple(value)
+    several = get_origin(hint) is tuple
     if key in ("targets", "part"):
         return str(value)
+    options = [option for option in (get_args(hint) or (hint,)) if option not in (type(None), Ellipsis)]
     kinds = tuple(option if isinstance(option, type) else str for option in options)
-    if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
-        raise BlindspotsError(f"'{key}' in '{path}' must be {' or '.join(k.__name__ for k in kinds)}, got {value!r}")
+    kinds = (*kinds, int) if float in kinds else kinds
+    for entry in value if several and isinstance(value, list) else [value]:
+        if (isinstance(entry, bool) and bool not in kinds) or not isinstance(entry, kinds):
+            wanted = " or ".join(dict.fromkeys(k.__name__ for k in kinds))
+            raise BlindspotsError(f"'{key}' in '{path}' must be {wanted}, got {entry!r}")
+    if several:
+        return tuple(value) if isinstance(value, list) else (value,)
     return value
 
 

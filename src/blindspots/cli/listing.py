@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class List(Command):
-    """List the attacks, models or data that can be named."""
+    """List the attacks, defences, models or data that can be named."""
 
-    what: Positional[Literal["attacks", "models", "data"]]
+    what: Positional[Literal["attacks", "defences", "models", "data"]]
     """What to list."""
 
     def run(self, console: Console) -> None:
-        rows = {"attacks": _attacks, "models": _models, "data": _data}[self.what]()
+        rows = {"attacks": _attacks, "defences": _defences, "models": _models, "data": _data}[self.what]()
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for column in rows[0]:
             table.add_column(column, no_wrap=column == rows[0][0], overflow="fold")
@@ -36,6 +36,13 @@ def _attacks() -> list[tuple[str, ...]]:
 
     head = ("name", "norms", "what it does")
     return [head, *((name, " ".join(kind.norms), kind.summary) for name, kind in ATTACKS.items())]
+
+
+def _defences() -> list[tuple[str, ...]]:
+    from ..defences import DEFENCES
+
+    head = ("name", "settings", "what it does")
+    return [head, *((name, str(kind()).partition(":")[2], kind.summary) for name, kind in DEFENCES.items())]
 
 
 def _models() -> list[tuple[str, ...]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from ..errors import BlindspotsError
 
@@ -38,6 +40,9 @@ class ModelOptions:
     """Mean of each channel, in place of a name."""
     std: tuple[float, ...] = ()
     """Standard deviation of each channel."""
+    defence: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A change of every image before the model sees it, as mean-blur:size=3 (blindspots list defences). May be
+    repeated: the first given comes first. Attacks go through it."""
     outputs: Literal["logits", "probabilities"] = "logits"
     """What the model answers with; say probabilities if it ends in a softmax."""
     device: str = "auto"
@@ -48,13 +53,15 @@ class ModelOptions:
     """Mixed precision of the model; every success is verified in float32."""
 
     def load(self, data: ImageData) -> Classifier:
-        """The classifier, built for the shape and classes of the data where that is open."""
+        """The classifier, built for the shape and classes of the data where that is open, behind its defences."""
         from ..classifiers import classifier
+        from ..config import make_defence, parse_defence
 
         if self.normalisation is not None and (self.mean or self.std):
             raise BlindspotsError(
                 "--normalisation names mean and std, so it excludes --mean and --std: give one or the other"
             )
+        defences = [make_defence(parse_defence(text)) for text in self.defence]
         spec, shape = self.model, {}
         if spec is None:
             if data.name != "digits":
@@ -66,7 +73,7 @@ class ModelOptions:
                 spec = str(cached_victim("digits", progress=bar))
         elif self.weights is None and _is_built_in(spec):
             shape = {"classes": data.classes, "channels": data.shape[0], "size": data.shape[1]}
-        return classifier(
+        wrapped = classifier(
             spec,
             weights=self.weights,
             mean=self.normalisation or self.mean or None,
@@ -77,6 +84,7 @@ class ModelOptions:
             outputs=self.outputs,
             **shape,
         )
+        return wrapped.behind(defences) if defences else wrapped
 
 
 @dataclass(frozen=True)

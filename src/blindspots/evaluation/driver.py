@@ -72,8 +72,8 @@ def evaluate(
         budget: model calls per image and attack.
         seed: key of all randomness.
         batch: images per model call; by default measured once on this machine.
-        labels_from: "data", or "predictions" to take what the model says of the clean images as their labels: then shares
-            are of unchanged predictions, not of right ones, and a red-flag note says so.
+        labels_from: "data", or "predictions" to take what the model says of the clean images as their labels: then
+            shares are of unchanged predictions, not of right ones, and a note in the report says so.
         keep_images: which adversarial images to store: "all" attacked ones, "fooled" or "none".
         part: (i, n) works on every n-th shard from the i-th on, so that n processes share one run; the one that
             completes it writes the report.

@@ -33,13 +33,12 @@ PROBED = 32
 LABELS_FROM = ("data", "predictions")
 KEPT_IMAGES = ("all", "fooled", "none")
 
-
 _PREDICTED = Flag(
     "predicted-labels",
     "info",
     "The labels are the model's own predictions",
-    "They were asked for by name. Shares are of predictions that an attack left unchanged, not of right answers, and the "
-    "accuracy without attack is 100 % by definition.",
+    "They were asked for by name. Shares are of predictions that an attack left unchanged, not of right answers, and "
+    "the accuracy without attack is 100 % by definition.",
 )
 
 
@@ -181,7 +180,7 @@ def _jobs(attacks: Sequence[Attack], targets: str | int | None) -> list[dict[str
 
 
 def _describe_model(model: Classifier, classes: int) -> dict[str, Any]:
-    return {
+    about = {
         "spec": model.spec,
         "weights": model.weights,
         "name": model.name,
@@ -192,6 +191,8 @@ def _describe_model(model: Classifier, classes: int) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in model.module.parameters()),
         "trained": model.trained,
     }
+    # Named only where there are any: the manifests of runs without defences stay what they were.
+    return about | ({"defences": [str(defence) for defence in model.defences]} if model.defences else {})
 
 
 def _hardware(device: torch.device) -> dict[str, Any]:

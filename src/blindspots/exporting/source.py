@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..classifiers import Classifier, classifier
+from ..config import make_defence, parse_defence
 from ..errors import BlindspotsError, unknown
 from ..evaluation.run import Run as Run
 from ..goal import Goal
@@ -82,6 +83,8 @@ def model_of(run: Run, given: Classifier | nn.Module | None) -> Classifier:
             classes=about["classes"],
             outputs=settings["outputs"],
         )
+        if about.get("defences"):
+            wrapped = wrapped.behind([make_defence(parse_defence(text)) for text in about["defences"]])
     if wrapped.hash != about["hash"]:
         raise BlindspotsError(
             f"the model '{wrapped.name}' is not the one of the run '{run.path}' (hash {wrapped.hash[:8]}, the run's is "
