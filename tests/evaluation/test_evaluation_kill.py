@@ -40,7 +40,7 @@ bs.evaluate(victim(), images(100), [bs.UniformNoise("0.05"), bs.FGSM("0.05"), bs
 
 
 def work(out: Path, before: int = 0, after: int = 0) -> int:
-    """Run the evaluation in a process of its own, killed before or after it puts that file in place; the exit status."""
+    """Evaluate in a process of its own, killed before or after it puts that file in place; the exit status."""
     script = SCRIPT.format(folder=str(Path(__file__).parent), out=str(out), before=before, after=after)
     return subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=240, check=False).returncode
 

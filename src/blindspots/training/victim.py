@@ -52,7 +52,8 @@ def cached_victim(name: str = "digits", *, progress: Progress | None = None) -> 
         BlindspotsError: for an unknown name, and where the cache cannot be written.
 
     The cache is the folder named by BLINDSPOTS_CACHE, or blindspots in XDG_CACHE_HOME, or ~/.cache/blindspots. Its key
-    is the settings, the version of the package and the code of the network. Two processes at once train one network: the second waits.
+    is the settings, the version of the package and the code of the network. Of two processes at once one trains, and
+    the other waits.
     """
     if name not in VICTIMS:
         raise unknown("victim", name, VICTIMS)
