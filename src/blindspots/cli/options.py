@@ -53,15 +53,7 @@ class ModelOptions:
     """Mixed precision of the model; every success is verified in float32."""
 
     def load(self, data: ImageData) -> Classifier:
-        """The classifier, built for the shape and classes of the data where that is open, behind its defences."""
-        from ..classifiers import classifier
-        from ..config import make_defence, parse_defence
-
-        if self.normalisation is not None and (self.mean or self.std):
-            raise BlindspotsError(
-                "--normalisation names mean and std, so it excludes --mean and --std: give one or the other"
-            )
-        defences = [make_defence(parse_defence(text)) for text in self.defence]
+        """The classifier, built for the shape and classes of the data where that is open."""
         spec, shape = self.model, {}
         if spec is None:
             if data.name != "digits":
@@ -73,6 +65,18 @@ class ModelOptions:
                 spec = str(cached_victim("digits", progress=bar))
         elif self.weights is None and _is_built_in(spec):
             shape = {"classes": data.classes, "channels": data.shape[0], "size": data.shape[1]}
+        return self.wrap(spec, **shape)
+
+    def wrap(self, spec: str, **shape: int) -> Classifier:
+        """The classifier that a name or path stands for, with these options and behind its defences."""
+        from ..classifiers import classifier
+        from ..config import make_defence, parse_defence
+
+        if self.normalisation is not None and (self.mean or self.std):
+            raise BlindspotsError(
+                "--normalisation names mean and std, so it excludes --mean and --std: give one or the other"
+            )
+        defences = [make_defence(parse_defence(text)) for text in self.defence]
         wrapped = classifier(
             spec,
             weights=self.weights,

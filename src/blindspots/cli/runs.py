@@ -72,19 +72,8 @@ class Export(Command):
         from ..evaluation.run import Run
         from ..exporting import export
 
-        run, options, model = Run(self.path), self.model, None
-        if options.model is not None:
-            from ..classifiers import classifier
-
-            model = classifier(
-                options.model,
-                weights=options.weights,
-                mean=options.normalisation or options.mean or None,
-                std=options.std or None,
-                device=options.device,
-                batch=options.batch,
-                outputs=options.outputs,
-            )
+        run, options = Run(self.path), self.model
+        model = None if options.model is None else options.wrap(options.model)
         report = export(
             run,
             self.out or run.path / "export",

@@ -23,7 +23,7 @@ from ..files import remove_leftovers
 from ..goal import Goal
 from ..oracle import Budget
 from .defaults import default_attacks
-from .plan import differences, make_identity, make_manifest
+from .plan import Choices, differences, make_identity, make_manifest
 from .run import Run
 from .store import Store, job_columns
 
@@ -91,24 +91,16 @@ def evaluate(
     wrapped = copy.copy(model if isinstance(model, Classifier) else classifier(model))
     images = data if isinstance(data, ImageData) else dataset(data)
     chosen = list(attacks) if attacks is not None else default_attacks(images.name)
-    budget = Budget(forwards=budget) if isinstance(budget, int) else budget
+    limit = Budget(forwards=budget) if isinstance(budget, int) else budget
+    choices = Choices(targets, limit, seed, labels_from, keep_images)
     number, parts = part
     if not 1 <= number <= parts:
         raise BlindspotsError(f"part must be (i, n) with 1 <= i <= n, got ({number}, {parts})")
-    identity = make_identity(wrapped, images, chosen, targets, budget, seed, labels_from)
+    identity = make_identity(wrapped, images, chosen, choices)
     path = Path(out) if out is not None else default_out(wrapped.name, images.name, identity)
     if batch is not None or wrapped.batch is None:
         wrapped.batch = batch or _stored_batch(path)
-    manifest = make_manifest(
-        wrapped,
-        images,
-        chosen,
-        targets=targets,
-        budget=budget,
-        seed=seed,
-        labels_from=labels_from,
-        keep_images=keep_images,
-    )
+    manifest = make_manifest(wrapped, images, chosen, choices)
     _claim(path, manifest)
     lock = FileLock(path / f".lock-{number}-of-{parts}")
     try:
@@ -120,7 +112,7 @@ def evaluate(
     with lock:
         if parts == 1:
             remove_leftovers(path)
-        _Work(wrapped, images, chosen, manifest, path, targets, budget, progress).run(number, parts)
+        _Work(wrapped, images, chosen, manifest, path, choices, progress).run(number, parts)
         run = Run(path)
         if run.complete:
             finish(run)
@@ -154,12 +146,11 @@ class _Work:
         attacks: list[Attack],
         manifest: dict[str, Any],
         path: Path,
-        targets: str | int | None,
-        budget: Budget | None,
+        choices: Choices,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self.model, self.data, self.attacks, self.manifest = model, data, attacks, manifest
-        self.targets, self.budget, self.progress = targets, budget, progress
+        self.choices, self.progress = choices, progress
         self.store = Store(path)
 
     def run(self, number: int, parts: int) -> None:
@@ -188,7 +179,7 @@ class _Work:
         started = time.perf_counter()
         logits = self.model.logits(images).cpu()
         prediction = logits.argmax(1)
-        labels = prediction if self.manifest["settings"]["labels_from"] == "predictions" else labels
+        labels = prediction if self.choices.labels_from == "predictions" else labels
         finite = torch.isfinite(logits).all(1)
         columns = {
             "index": index,
@@ -199,7 +190,7 @@ class _Work:
             "margin": Goal(labels).margin(logits).float(),
         }
         if missing:
-            stored = None if self.manifest["settings"]["keep_images"] == "none" else images
+            stored = None if self.choices.keep_images == "none" else images
             self.store.write_clean(shard, columns, stored, time.perf_counter() - started)
         return columns
 
@@ -209,26 +200,26 @@ class _Work:
         labels, index = clean["label"], clean["index"]
         attack = self.attacks[[entry["id"] for entry in self.manifest["jobs"]].index(job)]
         right = clean["correct"]
-        if isinstance(self.targets, int):
+        if isinstance(self.choices.targets, int):
             # An image of the target class has nowhere to go; it is left alone and stays correct.
-            right = right & (labels != self.targets)
+            right = right & (labels != self.choices.targets)
         result = None
         if bool(right.any()):
             result = attack(
                 self.model,
                 images[right],
                 labels[right],
-                targets=self.targets,
+                targets=self.choices.targets,
                 index=index[right],
-                seed=self.manifest["seed"],
-                budget=self.budget,
+                seed=self.choices.seed,
+                budget=self.choices.budget,
             ).to("cpu")
-        per_image = self.manifest["model"]["classes"] - 1 if self.targets == "all" else 1
+        per_image = self.manifest["model"]["classes"] - 1 if self.choices.targets == "all" else 1
         columns, attacked = job_columns(labels, index, clean, right, result, per_image)
         keep = attacked.clone()
-        if self.manifest["settings"]["keep_images"] == "fooled":
+        if self.choices.keep_images == "fooled":
             keep &= columns["success"]
-        elif self.manifest["settings"]["keep_images"] == "none":
+        elif self.choices.keep_images == "none":
             keep[:] = False
         pixels = result.images[keep[attacked]] if result is not None else images[:0]
         self.store.write_job(job, shard, columns, pixels, keep, time.perf_counter() - started)

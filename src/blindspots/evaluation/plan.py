@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -42,50 +42,46 @@ _PREDICTED = Flag(
 )
 
 
-def make_identity(
-    model: Classifier,
-    data: ImageData,
-    attacks: Sequence[Attack],
-    targets: str | int | None,
-    budget: Budget | None,
-    seed: int,
-    labels_from: str,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Choices:
+    """How a run is made, apart from model, data and attacks; see the arguments of `evaluate`."""
+
+    targets: str | int | None = None
+    budget: Budget | None = None
+    seed: int = 0
+    labels_from: str = "data"
+    keep_images: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.keep_images not in KEPT_IMAGES:
+            raise BlindspotsError(f"keep_images must be one of {', '.join(KEPT_IMAGES)}, got '{self.keep_images}'")
+        if self.labels_from not in LABELS_FROM:
+            raise BlindspotsError(f"labels_from must be one of {', '.join(LABELS_FROM)}, got '{self.labels_from}'")
+        if isinstance(self.targets, str) and self.targets not in TARGET_RULES:
+            raise BlindspotsError(f"targets must be a class or one of {', '.join(TARGET_RULES)}, got '{self.targets}'")
+
+
+def make_identity(model: Classifier, data: ImageData, attacks: Sequence[Attack], choices: Choices) -> dict[str, Any]:
     """What sets a run apart from others, known without asking the model."""
     if not attacks:
         raise BlindspotsError("there are no attacks: give at least one, as blindspots list attacks names them")
     return {
         "model": model.hash,
         "data": data.fingerprint(),
-        "jobs": _jobs(attacks, targets),
-        "budget": None if budget is None else asdict(budget),
-        "seed": seed,
-        "labels_from": labels_from,
+        "jobs": _jobs(attacks, choices.targets),
+        "budget": None if choices.budget is None else asdict(choices.budget),
+        "seed": choices.seed,
+        "labels_from": choices.labels_from,
     }
 
 
-def make_manifest(
-    model: Classifier,
-    data: ImageData,
-    attacks: Sequence[Attack],
-    *,
-    targets: str | int | None,
-    budget: Budget | None,
-    seed: int,
-    labels_from: str,
-    keep_images: str,
-) -> dict[str, Any]:
+def make_manifest(model: Classifier, data: ImageData, attacks: Sequence[Attack], choices: Choices) -> dict[str, Any]:
     """Describe a run completely, after checking that it can be made.
 
     Raises:
-        BlindspotsError: labels that are no classes of the model, an unknown target rule, a model that answers with NaN.
+        BlindspotsError: labels that are no classes of the model, or a model that answers with NaN.
     """
-    if keep_images not in KEPT_IMAGES:
-        raise BlindspotsError(f"keep_images must be one of {', '.join(KEPT_IMAGES)}, got '{keep_images}'")
-    if labels_from not in LABELS_FROM:
-        raise BlindspotsError(f"labels_from must be one of {', '.join(LABELS_FROM)}, got '{labels_from}'")
-    if isinstance(targets, str) and targets not in TARGET_RULES:
-        raise BlindspotsError(f"targets must be a class or one of {', '.join(TARGET_RULES)}, got '{targets}'")
+    targets = choices.targets
     few, _, _ = data.batch(0, min(PROBED, len(data)))
     model.batch = model_batch(model, few)
     probes = probe(model, few)
@@ -95,7 +91,7 @@ def make_manifest(
             "the model answers every image with NaN or infinite logits: check its weights and its input"
         )
     classes = model.count(model.accept(few))
-    if labels_from == "data":
+    if choices.labels_from == "data":
         check_labels(data.labels, len(data), classes, f"labels of '{data.name}'")
     else:
         probes = (*probes, _PREDICTED)
@@ -107,13 +103,13 @@ def make_manifest(
         "format": FORMAT,
         "settings": {
             "targets": targets,
-            "labels_from": labels_from,
-            "budget": None if budget is None else asdict(budget),
-            "keep_images": keep_images,
+            "labels_from": choices.labels_from,
+            "budget": None if choices.budget is None else asdict(choices.budget),
+            "keep_images": choices.keep_images,
             "amp": model.amp,
             "outputs": model.outputs,
         },
-        "seed": seed,
+        "seed": choices.seed,
         "batch": model.batch,
         "model": _describe_model(model, classes),
         "data": data.describe(),
