@@ -11,10 +11,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .optimisers import Optimiser
-    from .oracle import Oracle
+    from .oracle import Answer, Oracle
 
 
-def descend(oracle: Oracle, theta: Tensor, optimiser: Optimiser, steps: int, scale: Tensor | None = None) -> None:
+def descend(
+    oracle: Oracle,
+    theta: Tensor,
+    optimiser: Optimiser,
+    steps: int,
+    scale: Tensor | None = None,
+    watch: Callable[[Answer], None] | None = None,
+) -> None:
     """Ask the oracle, let the optimiser move, project; k steps judge k + 1 points, the last one included.
 
     Args:
@@ -23,11 +30,14 @@ def descend(oracle: Oracle, theta: Tensor, optimiser: Optimiser, steps: int, sca
         optimiser: how to move.
         steps: number of moves.
         scale: factor (R,) of each image's step.
+        watch: is shown every answer, whose rows are the oracle's live ones.
     """
     state = optimiser.init(theta, scale, oracle.space.bounds())
     for _ in range(steps):
         answer = oracle.query(theta)
         assert answer.gradient is not None
+        if watch is not None:
+            watch(answer)
         oracle.step()
         theta, state = optimiser.update(theta, answer.loss, answer.gradient, state)
         if "done" in state:
@@ -38,7 +48,9 @@ def descend(oracle: Oracle, theta: Tensor, optimiser: Optimiser, steps: int, sca
                 return
             theta, state = theta[going], {name: tensor[going] for name, tensor in state.items()}
         theta = oracle.space.project(theta)
-    oracle.query(theta, gradient=False)
+    answer = oracle.query(theta, gradient=False)
+    if watch is not None:
+        watch(answer)
 
 
 def bracket(attempt: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor, rounds: int) -> tuple[Tensor, Tensor]:

@@ -114,6 +114,7 @@ class Oracle:
         self._settled = torch.zeros(count, dtype=torch.bool, device=device)
         self._resting, self._rest = torch.zeros_like(self._settled), False
         self._ended = torch.zeros_like(self._settled)
+        self._margin = torch.zeros(count, dtype=images.dtype, device=device)
         # A success in reduced precision is checked by a second forward.
         self._price = 1 if classifier.amp is None else 2
         self._pace = 1 if device.type == "cpu" else 4
@@ -188,6 +189,8 @@ class Oracle:
         live = self.active.nonzero().squeeze(1)
         if len(live) and -(-len(live) // self._batch) == -(-len(self.rows) // self._batch):
             return None
+        # Rows that are nearest to the goal share model batches: one whose rows all reach it needs no backward.
+        live = live[self._margin[self.rows[live]].argsort(stable=True)]
         self._narrow(live)
         return live
 
@@ -217,6 +220,16 @@ class Oracle:
     def enter(self, space: Space) -> None:
         """Go on in another space of the same theta; it has one row for each live row."""
         self.space = space
+
+    def pursue(self, objective: Objective) -> None:
+        """Go on towards another objective; what was kept so far is valued by it anew, without a model call."""
+        self.objective = objective
+        logits, theta = self.record.logits, self.record.theta
+        if logits is not None:
+            images, goal, space, _ = self._all
+            bent = space.apply(theta, slice(None))
+            everyone = torch.arange(len(images), device=images.device)
+            self.record.loss = objective(Point(logits, goal, bent, images, theta, everyone))
 
     def step(self) -> None:
         """Count one step of the search for every live row that is not settled."""
@@ -251,7 +264,7 @@ class Oracle:
             # The unchanged images are judged in full precision: a clean mistake must not be one of bfloat16.
             exact = self.record.logits is None
             logits = self._classifier.forward(fill(images, self._batch), exact)[: len(theta)]
-            loss = self.objective(Point(logits, goal, images, clean, leaf))
+            loss = self.objective(Point(logits, goal, images, clean, leaf, self.rows[rows]))
             slope = None
             if gradient and loss.requires_grad and self._wanted(logits, goal, going):
                 slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0]
@@ -274,6 +287,7 @@ class Oracle:
             record.logits, record.clean_logits = torch.full_like(logits, float("nan")), logits.clone()
             record.logits[:] = logits
         success = self.goal.reached(logits) & active
+        self._margin[rows] = self.goal.margin(logits).to(self._margin.dtype)
         if self._classifier.amp is not None and not clean:
             success = self._confirm(theta, success)
         before, lowest = record.success[rows], record.loss[rows]

@@ -109,18 +109,18 @@ class LBFGS(Optimiser):
     def update(self, theta: Tensor, loss: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         x, g, value = theta.flatten(1), gradient.flatten(1), loss.double()
         usable = torch.isfinite(value) & torch.isfinite(g.abs().amax(1))
-        accepted, failed, state, s = self._judge(x, g, value, usable, loss.dtype, state)
+        accepted, failed, state, s = self._judge(x, g, value, usable, state)
         state = self._move(accepted, failed, x, g, value, s, state)
         following = _project(torch.addcmul(state["base"], per_row(state["step"], x), state["direction"]), state)
         following = torch.where(state["done"].unsqueeze(1), state["base"], following)
         return following.view_as(theta), state
 
     def _judge(
-        self, x: Tensor, g: Tensor, value: Tensor, usable: Tensor, dtype: torch.dtype, state: State
+        self, x: Tensor, g: Tensor, value: Tensor, usable: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State, Tensor]:
         """The line searches' verdict on the trials; the very first point of an image is accepted if it can be."""
         s = x - state["base"]
-        noise = 4 * torch.finfo(dtype).eps * state["value"].abs()
+        noise = 4 * torch.finfo(g.dtype).eps * state["value"].abs()
         trial = Trial(value, usable, _dot(state["gradient"], s), _dot(g, s), noise)
         if self.line_search == "backtracking":
             verdict = backtracking(trial, state, self.max_trials)
@@ -143,7 +143,9 @@ class LBFGS(Optimiser):
         if "products" in state:
             learn(state["products"], state["history"], state["pushed"], s, y, learned)
         change, size = state["value"] - value, torch.maximum(state["value"].abs(), value.abs()).clamp(min=1.0)
-        small = accepted & started & (change <= self.tolerance_change * size)
+        # A change of the last digit is no progress either.
+        least = torch.maximum(self.tolerance_change * size, torch.finfo(g.dtype).eps * value.abs())
+        small = accepted & started & (change <= least)
 
         taken = accepted.unsqueeze(1)
         state = {

@@ -84,6 +84,11 @@ class Flow(Space):
         """Mean displacement in pixels, (R,)."""
         return displacement(theta).mean((1, 2))
 
+    def measures(self, theta: Tensor) -> dict[str, Tensor]:
+        """`flow` and `flow_mean`: the largest and the mean displacement in pixels."""
+        length = displacement(theta.double())
+        return {"flow": length.amax((1, 2)), "flow_mean": length.mean((1, 2))}
+
     def within(self, theta: Tensor) -> Tensor:
         """No displacement above limit * (1 + 1e-6), and no pixel outside the range of its image, exactly."""
         length = displacement(theta.double()).amax((1, 2))

@@ -39,6 +39,10 @@ class Space(ABC):
     def size(self, theta: Tensor) -> Tensor:
         """How much of the budget theta uses, (R,)."""
 
+    def measures(self, theta: Tensor) -> dict[str, Tensor]:
+        """What else tells how large theta is, by name, (R,) each in float64; the four norms are not among them."""
+        return {}
+
     @abstractmethod
     def within(self, theta: Tensor) -> Tensor:
         """Is theta inside the set, (R,) bool, measured in float64 with the tolerance that the space states?"""
