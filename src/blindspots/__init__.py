@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from .attacks import PGD as PGD
     from .attacks import BisectedPGD as BisectedPGD
     from .attacks import GaussianNoise as GaussianNoise
+    from .attacks import LegacyL1 as LegacyL1
+    from .attacks import StAdv as StAdv
+    from .attacks import Szegedy as Szegedy
     from .attacks import UniformNoise as UniformNoise
     from .classifiers import Classifier as Classifier
     from .classifiers import classifier as classifier
@@ -54,10 +57,13 @@ _HOME = {
     "FGSM": "attacks",
     "GaussianNoise": "attacks",
     "Goal": "goal",
+    "LegacyL1": "attacks",
     "MIFGSM": "attacks",
     "PGD": "attacks",
     "Result": "result",
     "Run": "evaluation.run",
+    "StAdv": "attacks",
+    "Szegedy": "attacks",
     "TrainSettings": "training",
     "UniformNoise": "attacks",
     "build": "models",

@@ -126,7 +126,8 @@ class Attack(ABC):
         record = oracle.record
         oracle.verify(space.within(record.theta))
         every = slice(0, len(images))
-        return result_of(record, goal, case.index, images, space.apply(record.theta, every))
+        changed, measures = space.apply(record.theta, every), space.measures(record.theta)
+        return result_of(record, goal, case.index, images, changed, measures)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
@@ -49,10 +49,19 @@ def make_attack(given: dict[str, Any]) -> Attack:
     if "name" not in given:
         raise BlindspotsError(f"an attack needs a name, got only {', '.join(given) or 'nothing'}")
     kind = attack_named(str(given["name"]))
-    settings = _settings(kind, kind.name, given)
+    settings = _settings(kind, kind.name, with_own_radius(given))
     if "radius" not in settings:
         raise BlindspotsError(f"{kind.name} needs a radius, such as 0.03 or 8/255: give --radius")
     return kind(**settings)
+
+
+def with_own_radius(given: dict[str, Any]) -> dict[str, Any]:
+    """The settings of an attack, completed by the radius that it has by itself; most have none."""
+    if "name" not in given:
+        return given
+    kind = attack_named(str(given["name"]))
+    own = {field.name: field.default for field in fields(kind) if field.default is not MISSING}
+    return {"radius": own["radius"], **given} if "radius" in own else given
 
 
 def make_defence(given: dict[str, Any]) -> Defence:

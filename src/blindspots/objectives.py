@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Point:
-    """What is known at a queried parameter: logits (B, K), the goal, the images (B, C, H, W) and the clean ones."""
+    """What is known at a queried parameter: logits (B, K), the goal, the images (B, C, H, W) and the clean ones.
+
+    `rows` (B,) says which images of the oracle's population these are, for objectives with a number an image.
+    """
 
     logits: Tensor
     goal: Goal
     images: Tensor
     clean: Tensor
     theta: Tensor
+    rows: Tensor | None = None
 
 
 class Objective(ABC):

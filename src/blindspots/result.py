@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from .flags import Flag, gradient_flags, output_flags
-from .geometry import NORM_NAMES, sizes
+from .geometry import sizes
 from .lazy import torch
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class Result:
     Attributes:
         images: (B, C, H, W), the adversarial image, or the best attempt where there was no success.
         success: bool, the goal was reached; re-derived from `images` by a fresh forward in full precision.
-        size: the change in each norm, by name, float64; l0 counts changed values.
+        size: the change in each norm, by name, float64; l0 counts changed values. Of bent images besides `flow` and
+            `flow_mean`, the largest and the mean displacement in pixels.
         labels, targets, index: as attacked; targets is None for an untargeted attack.
         prediction, confidence, margin: class, its softmax probability, and `Goal.margin` at `images`.
         clean_prediction, clean_confidence: the same at the images as given.
@@ -84,8 +85,10 @@ class Result:
         )
 
 
-def result_of(record: Record, goal: Goal, index: Tensor, clean: Tensor, images: Tensor) -> Result:
-    """Read the result off the oracle's record."""
+def result_of(
+    record: Record, goal: Goal, index: Tensor, clean: Tensor, images: Tensor, measures: dict[str, Tensor]
+) -> Result:
+    """Read the result off the oracle's record; `measures` are the sizes that only the space knows."""
     logits, before = record.logits, record.clean_logits
     assert logits is not None
     assert before is not None
@@ -93,7 +96,7 @@ def result_of(record: Record, goal: Goal, index: Tensor, clean: Tensor, images: 
     return Result(
         images=images,
         success=record.success,
-        size=sizes(images.double() - clean.double()),
+        size=sizes(images.double() - clean.double()) | measures,
         labels=goal.labels,
         targets=goal.targets,
         index=index,
@@ -120,7 +123,7 @@ def join(parts: list[Result]) -> Result:
     for spec in fields(Result):
         each = [getattr(part, spec.name) for part in parts]
         if spec.name == "size":
-            values["size"] = {name: torch.cat([size[name] for size in each]) for name in NORM_NAMES}
+            values["size"] = {name: torch.cat([size[name] for size in each]) for name in each[0]}
         elif spec.name == "trace":
             values["trace"] = _join_traces(parts)
         else:

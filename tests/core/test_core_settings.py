@@ -8,7 +8,20 @@ import pickle
 
 import pytest
 
-from blindspots import BIM, FGM, FGSM, MIFGSM, PGD, BisectedPGD, BlindspotsError, GaussianNoise, UniformNoise
+from blindspots import (
+    BIM,
+    FGM,
+    FGSM,
+    MIFGSM,
+    PGD,
+    BisectedPGD,
+    BlindspotsError,
+    GaussianNoise,
+    LegacyL1,
+    StAdv,
+    Szegedy,
+    UniformNoise,
+)
 from blindspots.attacks import ATTACKS, attack_named
 from blindspots.settings import Radius, plain
 
@@ -17,6 +30,15 @@ TOO_LARGE = "{}.radius {} is larger than 1, the whole range of a pixel: radii ar
 
 # Every way to be refused, attack by attack, with the exact sentence.
 REFUSED = [
+    (
+        lambda: StAdv(kappa=-1),
+        "StAdv.kappa must not be negative: it enters as max(margin, -kappa), so that larger values ask for more, got "
+        "-1",
+    ),
+    (lambda: StAdv(tau=0), "StAdv.tau must be above 0, got 0"),
+    (lambda: StAdv(solver="newton"), "StAdv.solver must be one of lbfgs, adam, got 'newton'"),
+    (lambda: Szegedy(1, loss="dlr"), "Szegedy.loss must be one of ce, margin, got 'dlr'"),
+    (lambda: LegacyL1(1, steps=0), "LegacyL1.steps must be at least 1, got 0"),
     (lambda: FGSM("eight"), NOT_A_NUMBER.format("eight")),
     (lambda: FGSM("8/0"), NOT_A_NUMBER.format("8/0")),
     (lambda: FGSM("1/2/3"), NOT_A_NUMBER.format("1/2/3")),

@@ -15,7 +15,7 @@ from blindspots.attack import Attack
 from blindspots.attacks import ATTACKS
 
 # Radii at which some of the images of the victim are fooled and some are not.
-RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4}
+RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25}
 
 # Constructor arguments that make an attack small; one entry an attack.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -27,6 +27,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 8, "restarts": 2},
     "mifgsm": {"steps": 6},
     "bisected-pgd": {"steps": 5, "rounds": 4},
+    "szegedy": {"steps": 5, "rounds": 2},
+    "legacy-l1": {"steps": 8, "rate": 0.05, "weight": 20.0},
+    "stadv": {"steps": 6, "halvings": 2},
 }
 
 # Further settings that take another way through the code.
@@ -37,6 +40,11 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"norm": "l2", "keep": "smallest", "loss": "dlr"},
         {"norm": "l1", "keep": "lowest", "restarts": 1, "random_start": False},
         {"norm": "linf", "restarts": 1, "random_start": False, "loss": "margin"},
+    ],
+    "szegedy": [{"norm": "l2", "squared": False, "loss": "margin", "start": "noise"}],
+    "stadv": [
+        {"solver": "adam", "start": "gaussian", "halvings": 1},
+        {"flow_loss": "global", "kappa": 0.1, "padding": "zero", "neighbours": "von_neumann"},
     ],
 }
 
@@ -50,7 +58,8 @@ class Case:
     targets: str | None
 
     def __str__(self) -> str:
-        named = {k: v for k, v in vars(self.attack).items() if k in ("norm", "keep", "loss", "random_start")}
+        told = ("norm", "keep", "loss", "random_start", "squared", "solver", "flow_loss")
+        named = {k: v for k, v in vars(self.attack).items() if k in told}
         words = [self.attack.name, self.norm, *(str(v) for k, v in named.items() if k != "norm"), self.targets or "any"]
         return "-".join(words)
 

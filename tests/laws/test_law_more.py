@@ -23,9 +23,14 @@ NESTED: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
     ("pgd", "steps", {"step_size": 0.01, "restarts": 1}, (1, 3, 8)),
     ("pgd", "restarts", {"steps": 3}, (1, 2, 5)),
     ("bisected-pgd", "rounds", {}, (0, 1, 3, 5)),
+    ("szegedy", "steps", {}, (1, 3, 8)),
+    ("szegedy", "rounds", {}, (0, 1, 3)),
+    ("legacy-l1", "steps", {}, (1, 4, 12)),
+    ("stadv", "steps", {}, (1, 3, 8)),
+    ("stadv", "halvings", {}, (0, 1, 3)),
 ]
 # Fields of which more means a longer search; an attack that has one must be in NESTED with it.
-LONGER = {"steps", "restarts", "draws", "rounds"}
+LONGER = {"steps", "restarts", "draws", "rounds", "halvings"}
 # steps of bisected-pgd set the size of each step, so its points are not nested.
 NOT_NESTED = {("bisected-pgd", "steps")}
 

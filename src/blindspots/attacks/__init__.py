@@ -6,12 +6,19 @@ from .bim import BIM
 from .bisected import BisectedPGD
 from .fgm import FGM
 from .fgsm import FGSM
+from .legacy_l1 import LegacyL1
 from .mifgsm import MIFGSM
 from .noise import GaussianNoise, UniformNoise
 from .pgd import PGD
+from .stadv import StAdv
+from .szegedy import Szegedy
 
 ATTACKS: dict[str, type[Attack]] = {
-    attack.name: attack for attack in (UniformNoise, GaussianNoise, FGSM, FGM, BIM, PGD, MIFGSM, BisectedPGD)
+    attack.name: attack
+    for attack in (
+        *(UniformNoise, GaussianNoise, FGSM, FGM, BIM, PGD, MIFGSM, BisectedPGD),
+        *(Szegedy, LegacyL1, StAdv),
+    )
 }
 
 
@@ -31,6 +38,9 @@ __all__ = [
     "PGD",
     "BisectedPGD",
     "GaussianNoise",
+    "LegacyL1",
+    "StAdv",
+    "Szegedy",
     "UniformNoise",
     "attack_named",
 ]

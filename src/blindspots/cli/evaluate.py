@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin,
 
 import tyro
 
-from ..config import make_attack, make_attacks, parse_attack, read_toml
+from ..config import make_attack, make_attacks, parse_attack, read_toml, with_own_radius
 from ..errors import BlindspotsError, unknown
 from .options import Command, DataOptions, ModelOptions, RunOptions
 from .progress import run_evaluation
@@ -45,6 +45,8 @@ class Evaluate(Command):
         data = self.data.load(self.options.seed)
         given = [parse_attack(text) for text in self.attack] or list(self.config_attacks)
         if given:
+            if not self.radius:
+                given = [with_own_radius(settings) for settings in given]
             # A radius must come from somewhere: from each attack, from --radius, or from what is usual for the data.
             open_ones = [settings for settings in given if "radius" not in settings]
             for settings in open_ones:

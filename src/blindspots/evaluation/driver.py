@@ -24,7 +24,7 @@ from ..goal import Goal
 from ..oracle import Budget
 from .defaults import default_attacks
 from .plan import Choices, differences, make_identity, make_manifest
-from .run import Run
+from .run import Run, sizes_of
 from .store import Store, job_columns
 
 if TYPE_CHECKING:
@@ -198,7 +198,11 @@ class _Work:
         """Attack the correctly classified images of a shard with one attack, and write what happened."""
         started = time.perf_counter()
         labels, index = clean["label"], clean["index"]
-        attack = self.attacks[[entry["id"] for entry in self.manifest["jobs"]].index(job)]
+        entry, attack = next(
+            (entry, attack)
+            for entry, attack in zip(self.manifest["jobs"], self.attacks, strict=True)
+            if entry["id"] == job
+        )
         right = clean["correct"]
         if isinstance(self.choices.targets, int):
             # An image of the target class has nowhere to go; it is left alone and stays correct.
@@ -215,7 +219,7 @@ class _Work:
                 budget=self.choices.budget,
             ).to("cpu")
         per_image = self.manifest["model"]["classes"] - 1 if self.choices.targets == "all" else 1
-        columns, attacked = job_columns(labels, index, clean, right, result, per_image)
+        columns, attacked = job_columns(labels, index, clean, right, result, per_image, sizes_of(entry))
         keep = attacked.clone()
         if self.choices.keep_images == "fooled":
             keep &= columns["success"]

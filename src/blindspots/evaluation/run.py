@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 NORMS = ("l0", "l1", "l2", "linf")
+# Sizes that jobs of other norms have besides: the largest and the mean displacement of a flow, in pixels.
+MEASURES = {"flow": ("flow", "flow_mean")}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class Verdicts:
     confidence: NDArray[np.float32]
     margin: NDArray[np.float32]
     sizes: dict[str, NDArray[np.float64]]
+
+
+def sizes_of(job: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the sizes that the tables of a job hold, each as a column `size_NAME`."""
+    return (*NORMS, *MEASURES.get(job["norm"], ()))
 
 
 class Run:
@@ -158,6 +165,7 @@ class Run:
             folder = self.path / "jobs" / job_id
             raise _damaged(folder, "its images are not those of the clean tables", f"delete '{folder}'")
         chosen = _first_success(place, rows["success"].to_numpy())
+        job = self.jobs[self.job_ids.index(job_id)]
 
         def total(name: str) -> NDArray[np.int64]:
             return np.bincount(place, rows[name].to_numpy(), len(index)).astype(np.int64)
@@ -169,7 +177,7 @@ class Run:
             return np.asarray(rows[name].to_numpy()[chosen])
 
         return Verdicts(
-            job=self.jobs[self.job_ids.index(job_id)],
+            job=job,
             attacked=anywhere("attacked"),
             success=anywhere("success"),
             fooled=anywhere("fooled"),
@@ -182,7 +190,7 @@ class Run:
             prediction=spoken("prediction"),
             confidence=spoken("confidence"),
             margin=spoken("margin"),
-            sizes={norm: spoken(f"size_{norm}") for norm in NORMS},
+            sizes={name: spoken(f"size_{name}") for name in sizes_of(job)},
         )
 
     @property

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ..files import replace_file
 from ..result import Result
-from .run import NORMS
 
 
 class Store:
@@ -67,7 +66,13 @@ class Store:
 
 
 def job_columns(
-    labels: Tensor, index: Tensor, clean: dict[str, Tensor], tried: Tensor, result: Result | None, per_image: int
+    labels: Tensor,
+    index: Tensor,
+    clean: dict[str, Tensor],
+    tried: Tensor,
+    result: Result | None,
+    per_image: int,
+    sizes: tuple[str, ...],
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The columns of one job on one shard, and which rows were attacked.
 
@@ -77,6 +82,7 @@ def job_columns(
         tried: which images were attacked (B,), bool.
         result: what the attack did to those, `per_image` rows each; None where there were none.
         per_image: rows of an attacked image (the K - 1 targets of `all`, else 1); any other image has one row.
+        sizes: the names of the sizes to store.
     """
     rows = torch.arange(len(labels)).repeat_interleave(torch.where(tried, per_image, 1))
     attacked = tried[rows]
@@ -102,8 +108,8 @@ def job_columns(
         "confidence": spread(None if result is None else result.confidence, clean["confidence"]),
         "margin": spread(None if result is None else result.margin, clean["margin"]),
     }
-    for norm in NORMS:
-        columns[f"size_{norm}"] = spread(None if result is None else result.size[norm], float("nan"))
+    for name in sizes:
+        columns[f"size_{name}"] = spread(None if result is None else result.size[name], float("nan"))
     for name in ("forwards", "backwards", "steps", "zero_gradients", "bad_gradients"):
         columns[name] = spread(None if result is None else getattr(result, name), nothing)
     return columns, attacked

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .flags import red_flags
 from .intervals import LEVEL, share
-from .run import NORMS, Run, Verdicts
+from .run import Run, Verdicts, sizes_of
 
 Mask = NDArray[np.bool_]
 
@@ -94,7 +94,7 @@ def _job(run: Run, verdict: Verdicts) -> dict[str, Any]:
         "robust": share(int((~verdict.fooled).sum()), len(attacked)),
         "success": share(int(verdict.success.sum()), int(attacked.sum())),
         "targets_reached": share(int(reached.sum()), int(tried.sum())) if job["targets"] else None,
-        "sizes": {norm: _spread(rows[f"size_{norm}"].to_numpy()[reached]) for norm in NORMS},
+        "sizes": {name: _spread(rows[f"size_{name}"].to_numpy()[reached]) for name in sizes_of(job)},
         "forwards": _cost(verdict.forwards[attacked]),
         "backwards": _cost(verdict.backwards[attacked]),
     }

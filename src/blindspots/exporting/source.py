@@ -17,6 +17,7 @@ from torch import Tensor
 from ..classifiers import Classifier, classifier
 from ..config import make_defence, parse_defence
 from ..errors import BlindspotsError, unknown
+from ..evaluation.run import NORMS
 from ..evaluation.run import Run as Run
 from ..goal import Goal
 
@@ -51,7 +52,14 @@ def chosen_jobs(run: Run, jobs: list[str] | None) -> list[dict[str, Any]]:
     for job in jobs or ():
         if job not in run.job_ids:
             raise unknown("job", job, run.job_ids)
-    return [job for job in run.jobs if jobs is None or job["id"] in jobs]
+    chosen = [job for job in run.jobs if jobs is None or job["id"] in jobs]
+    for entry in chosen:
+        if entry["norm"] not in NORMS:
+            raise BlindspotsError(
+                f"the images of the job '{entry['id']}' are bent, not changed within a radius of their values, so "
+                "rounding them to 8 bits cannot be held to one: name the other jobs to export"
+            )
+    return chosen
 
 
 def check_stored(run: Run, only: Only) -> None:

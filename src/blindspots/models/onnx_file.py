@@ -103,7 +103,7 @@ def _convert(onnx2torch: Any, model: Any, spec: str) -> nn.Module:
 
 def _compare(path: Path, module: nn.Module, batch: int | None, shape: tuple[int, int, int], spec: str) -> bool:
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
     except ImportError:
         return False
     images = torch.rand(batch or 3, *shape, generator=torch.Generator().manual_seed(0))

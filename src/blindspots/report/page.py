@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ..evaluation.flags import CHECKS, PROBES
-from ..evaluation.run import NORMS, Run
+from ..evaluation.run import Run
 from ..evaluation.summary import class_name, seconds
 from . import words
 from .figures import curves
@@ -77,7 +77,8 @@ def render(run: Run, summary: dict[str, Any]) -> str:
         trust=words.trust(summary),
         checks=(*CHECKS, *([PROBES] if "probes" in run.manifest else [])),
         strips=_strips(summary),
-        norms=NORMS,
+        # The four norms, and what jobs of other kinds measure besides, such as the displacement of a flow.
+        sizes=tuple(dict.fromkeys(name for job in summary["jobs"] for name in job["sizes"])),
         figures=[
             {
                 "norm": norm,

@@ -1,0 +1,210 @@
+"""Szegedy's attack: the smallest perturbation that reaches the goal, by box-constrained L-BFGS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+
+from .. import noise
+from ..attack import Attack
+from ..descend import descend
+from ..lazy import torch
+from ..objectives import Margin, Objective, Point
+from ..optimisers import LBFGS
+from ..oracle import Keep
+from ..settings import at_least, one_of, read_radius
+from ..spaces import Additive, Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..oracle import Answer, Oracle
+
+SizeNorm = Literal["l2", "l1"]
+ReachName = Literal["ce", "margin"]
+# The weight of the loss is tried first at FIRST, and then from LEAST to MOST by factors of ten.
+FIRST, LEAST, MOST = 1e-2, 1e-8, 1e10
+
+
+@dataclass(frozen=True)
+class Szegedy(Attack):
+    """The smallest r with x + r in [0, 1] that reaches the goal: for a weight c, minimise over the box
+
+        |r| + c * loss(x + r),
+
+    with |r| the squared l2 norm, the l2 norm or the l1 norm, and loss = H(t), the cross entropy of the target, or
+    -log(1 - p_y) without one. Each image looks for its smallest c whose minimum reaches the goal: a bracket by factors
+    of ten from 1e-2, up to 1e10, then bisections of log c. Of all points queried the smallest that reaches the goal is
+    kept.
+
+    Cost: `runs` * (steps + 1) forwards at most, for 13 + rounds runs at most and about 4 + rounds as a rule; a run ends
+    for an image where L-BFGS gets no further.
+    Source: Szegedy et al. 2014, "Intriguing properties of neural networks", arXiv:1312.6199, section 4.1. The paper has
+    its c on |r|, 1 / c here.
+    Differs from the paper: every point queried counts, not the minima alone; untargeted attacks and a largest radius.
+    The l1 norm is split into increase and decrease, both from 0 up, in which it is linear: no kinks stall the search.
+    """
+
+    name: ClassVar[str] = "szegedy"
+    summary: ClassVar[str] = "smallest perturbation by box-constrained L-BFGS (Szegedy et al. 2014)"
+    norms: ClassVar[tuple[str, ...]] = ("l2", "l1")
+
+    radius: float | str
+    """Largest perturbation that counts, in pixel units of [0, 1]."""
+    norm: SizeNorm = "l2"
+    """Norm of the perturbation: l2 or l1."""
+    squared: bool = True
+    """In l2, weigh the squared norm against the loss, which is smooth at 0; false: the norm itself. No matter in l1."""
+    loss: ReachName = "ce"
+    """What pulls towards the goal: cross entropy, or margin (cut off at 0)."""
+    start: Literal["zero", "noise"] = "zero"
+    """First point of each run: the image, or noise of width `spread` on it."""
+    spread: float = 0.1
+    """Half the width of the noise in each value, in pixel units of [0, 1]."""
+    steps: int = 100
+    """Queries of each run, one for each weight."""
+    rounds: int = 8
+    """Bisections of the logarithm of the weight, after its bracket is found."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "norm", self.norms)
+        read_radius(self, self.norm)
+        one_of(self, "loss", get_args(ReachName))
+        one_of(self, "start", ("zero", "noise"))
+        at_least(self, spread=0, steps=1, rounds=0)
+
+    @property
+    def rule(self) -> Keep:
+        return "smallest"
+
+    def space(self, images: Tensor) -> Space:
+        kind = Split if self.norm == "l1" else Additive
+        return kind(images, self.norm, float(self.radius))
+
+    def objective(self) -> Objective:
+        return Trade(self._size(), self._loss(), None)
+
+    def search(self, oracle: Oracle) -> None:
+        oracle.judge_clean()
+        count, device = len(oracle.record.success), oracle.rows.device
+        weight = torch.full((count,), FIRST, dtype=torch.float64, device=device)
+        low, high = torch.full_like(weight, float("nan")), torch.full_like(weight, float("nan"))
+        left = torch.full((count,), self.rounds, device=device)
+        run = 0
+        while oracle.revive():
+            reached = self._run(oracle, weight, run)
+            bracketed = ~torch.isnan(low) & ~torch.isnan(high)
+            low, high = torch.where(reached, low, weight), torch.where(reached, weight, high)
+            left = left - bracketed.long()
+            weight = torch.where(
+                torch.isnan(high), low * 10, torch.where(torch.isnan(low), high / 10, (low * high).sqrt())
+            )
+            oracle.settle((left <= 0) & ~torch.isnan(low) & ~torch.isnan(high))
+            oracle.settle((weight > MOST * 1.001) | (weight < LEAST / 1.001))
+            run += 1
+
+    def _run(self, oracle: Oracle, weight: Tensor, run: int) -> Tensor:
+        """Minimise at these weights (N,); which images reach the goal at the lowest point of this run, (N,) bool."""
+        lowest = torch.full_like(oracle.record.loss, float("inf"))
+        reached = torch.zeros_like(oracle.record.success)
+
+        def watch(answer: Answer) -> None:
+            rows = oracle.rows
+            lower = oracle.active & (answer.loss < lowest[rows])
+            lowest[rows] = torch.where(lower, answer.loss, lowest[rows])
+            reached[rows] = torch.where(lower, oracle.goal.reached(answer.logits), reached[rows])
+
+        oracle.pursue(Trade(self._size(), self._loss(), weight.to(lowest.dtype)))
+        theta = oracle.space.zero()
+        if self.start == "noise":
+            draw = 2 * noise.uniform(oracle.keys(run), tuple(theta.shape[1:]), theta.dtype) - 1
+            theta = oracle.space.project(theta + self.spread * draw)
+        descend(oracle, theta, LBFGS(), self.steps, watch=watch)
+        return reached
+
+    def _size(self) -> Size:
+        return Size(self.norm, self.squared)
+
+    def _loss(self) -> Objective:
+        return Reach() if self.loss == "ce" else Margin(0.0)
+
+
+@dataclass(frozen=True)
+class Reach(Objective):
+    """The cross entropy of reaching the goal: -log p_t, or -log(1 - p_y) without a target. Convex in the logits."""
+
+    def __call__(self, point: Point) -> Tensor:
+        reference = point.goal.reference.unsqueeze(1)
+        own = point.logits.gather(1, reference).squeeze(1)
+        others = point.logits.scatter(1, reference, float("-inf")).logsumexp(1)
+        return torch.nn.functional.softplus(point.goal.toward(others - own))
+
+
+@dataclass(frozen=True)
+class Size(Objective):
+    """|r| in a norm, l2 squared if asked for. At r = 0 the gradient of the l2 norm is set to 0, where it has none."""
+
+    norm: SizeNorm
+    squared: bool
+
+    def __call__(self, point: Point) -> Tensor:
+        if self.norm == "l1":
+            return point.theta.flatten(1).sum(1)
+        square = (point.theta - point.clean).flatten(1).square().sum(1)
+        if self.squared:
+            return square
+        still = square == 0
+        return torch.where(still, 0, torch.where(still, 1, square).sqrt())
+
+
+@dataclass(frozen=True)
+class Trade(Objective):
+    """size + c_i * loss, with one weight c (N,) for each image of the population; None is FIRST for all."""
+
+    size: Objective
+    loss: Objective
+    weight: Tensor | None
+
+    def __call__(self, point: Point) -> Tensor:
+        weight = FIRST if self.weight is None else self.weight[point.rows]
+        return self.size(point) + weight * self.loss(point)
+
+
+class Split(Additive):
+    """An additive ball in which theta (R, 2, C, H, W) holds increase and decrease: x' = x + theta_0 - theta_1.
+
+    Both are at least 0, and at most what the box leaves, so that |r|_1 is their sum at any minimum.
+    """
+
+    def zero(self) -> Tensor:
+        return torch.zeros_like(self.images).unsqueeze(1).repeat(1, 2, 1, 1, 1)
+
+    def apply(self, theta: Tensor, rows: slice) -> Tensor:
+        return self._image(theta, self.images[rows])
+
+    def project(self, theta: Tensor) -> Tensor:
+        low, high = self.bounds()
+        theta = torch.clamp(theta, low, high)
+        image = self._image(theta, self.images)
+        outside = self.norm.size(image - self.images) > self._radius()
+        if not bool(outside.any()):
+            return theta
+        change = self.norm.project(image, self.images, self._radius()) - self.images
+        nearest = torch.stack((change.clamp(min=0), (-change).clamp(min=0)), 1)
+        return torch.where(outside.view(-1, 1, 1, 1, 1), nearest, theta)
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        room = torch.stack((1 - self.images, self.images), 1)
+        return torch.zeros_like(room), room
+
+    def size(self, theta: Tensor) -> Tensor:
+        return super().size(self._image(theta, self.images))
+
+    def within(self, theta: Tensor) -> Tensor:
+        return super().within(self._image(theta, self.images))
+
+    @staticmethod
+    def _image(theta: Tensor, images: Tensor) -> Tensor:
+        """Rounding may carry x + (1 - x) past the box."""
+        image: Tensor = (images + theta[:, 0] - theta[:, 1]).clamp(0, 1)
+        return image
