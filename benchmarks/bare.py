@@ -1,0 +1,33 @@
+"""Bare work: what the model calls of an attack cost in a plain loop round the same module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+from .subjects import Subject
+
+
+def gradients(subject: Subject, batch: int) -> Callable[[], None]:
+    """A forward of all images in batches, and the gradient of the cross entropy with respect to them."""
+    parts = list(zip(subject.images.split(batch), subject.labels.split(batch), strict=True))
+
+    def work() -> None:
+        for images, labels in parts:
+            leaf = images.detach().requires_grad_()
+            torch.autograd.grad(F.cross_entropy(subject.module(leaf), labels, reduction="sum"), leaf)
+
+    return work
+
+
+def forwards(subject: Subject, batch: int) -> Callable[[], None]:
+    """A forward of all images in batches."""
+
+    def work() -> None:
+        with torch.no_grad():
+            for images in subject.images.split(batch):
+                subject.module(images)
+
+    return work

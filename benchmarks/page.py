@@ -1,0 +1,117 @@
+"""The page of measured figures: one section a benchmark, made from the records beside it (PAGE.json)."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .measure import Figure
+
+INTRODUCTION = """\
+# Measured figures
+
+Written by `python -m benchmarks --out docs/benchmarks.md`; the records with every round are in the `.json` beside it.
+`make bench` prints the same tables, `python -m benchmarks overhead --quick` a short form of one of them.
+
+All of this runs on one processor thread. What is compared takes turns within one run, and the ratio is formed in each
+round; a line gives the median of the rounds and, as its spread, the smallest and the largest. Ratios of times measured
+together mean something on another machine. Seconds on their own do not, and are given only where a limit in seconds is
+asked. A benchmark that is run again replaces its own section and no other, so sections may differ in date.
+"""
+
+ORDER = ("overhead", "peers", "verdict", "memory", "imports", "invariance", "kill", "demo")
+TITLES = {
+    "overhead": "Overhead over the model's own calls",
+    "peers": "The same attack elsewhere",
+    "verdict": "Time to the verdict",
+    "memory": "Memory against the number of images",
+    "imports": "Import and help",
+    "invariance": "Independence of company",
+    "kill": "Killed and resumed",
+    "demo": "The embedded default",
+}
+
+
+def make_record(figures: list[Figure], seconds: float, quick: bool, load: tuple[float, float]) -> dict[str, Any]:
+    """What one benchmark found, where and when."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "seconds": round(seconds, 1),
+        "quick": quick,
+        "load": {"before": round(load[0], 2), "after": round(load[1], 2)},
+        "machine": machine(),
+        "figures": [asdict(figure) for figure in figures],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, threads and versions."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "versions": {"python": platform.python_version()}
+        | {
+            name: _version(name)
+            for name in ("blindspots", "torch", "foolbox", "torchattacks", "adversarial-robustness-toolbox")
+        },
+    }
+
+
+def write_page(path: Path, records: dict[str, dict[str, Any]]) -> None:
+    """Put the records beside the page, keep those of benchmarks that did not run, and write the page from all."""
+    store = path.with_suffix(".json")
+    known: dict[str, dict[str, Any]] = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
+    known |= records
+    store.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    sections = [_section(name, known[name]) for name in ORDER if name in known]
+    path.write_text("\n".join([INTRODUCTION, *sections]), encoding="utf-8")
+
+
+def _section(name: str, record: dict[str, Any]) -> str:
+    text = inspect.cleandoc(import_module(f".{name}", __package__).__doc__ or "")
+    rows = [
+        f"| {f['what']} | {f['asked'] or '-'} | {f['measured']} | {_mark(f['met'])} | {f['spread'] or '-'} |"
+        for f in record["figures"]
+    ]
+    where, load = record["machine"], record["load"]
+    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items() if number)
+    foot = (
+        f"{'Short form. ' if record['quick'] else ''}{record['date']}; {where['processor']}, {where['cores']} cores, "
+        f"{where['threads']} thread used, {where['system']}; load of the machine {load['before']} before and "
+        f"{load['after']} after; {record['seconds']:.0f} s; {versions}."
+    )
+    head = "| what | asked | measured | met | spread |\n|---|---|---|---|---|"
+    return f"## {TITLES[name]}\n\n{text}\n\n{head}\n" + "\n".join(rows) + f"\n\n{foot}\n"
+
+
+def _mark(met: bool | None) -> str:
+    return {True: "yes", False: "**no**", None: "-"}[met]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name, which Python itself does not know on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
