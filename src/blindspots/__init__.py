@@ -3,7 +3,8 @@
 >>> import torch, blindspots as bs
 >>> model = bs.classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), batch=4)
 >>> data = bs.dataset("digits", limit=4)
->>> result = bs.PGD("0.1", steps=5)(model, data.images(), data.labels)
+>>> images, labels, index = data.batch(0, 4)
+>>> result = bs.PGD("0.1", steps=5)(model, images, labels)
 >>> len(result.success)
 4
 """

@@ -17,6 +17,7 @@ MNIST = Path(os.environ.get("BLINDSPOTS_DATA", "")) / "MNIST" / "raw"
 @pytest.mark.skipif(
     not list(MNIST.glob("train-images-idx3-ubyte*")), reason="no MNIST/raw files in the folder BLINDSPOTS_DATA"
 )
+@pytest.mark.timeout(1200)
 def test_small_cnn_reaches_99_percent(tmp_path: Path) -> None:
     settings = TrainSettings(
         data="mnist",
