@@ -26,7 +26,8 @@ from blindspots.goal import Goal
 from blindspots.noise import key
 from blindspots.objectives import CrossEntropy, Margin, SquaredSize, Weighted
 from blindspots.optimisers import LBFGS
-from blindspots.oracle import Budget, Oracle
+from blindspots.oracle import Oracle
+from blindspots.record import Budget
 from blindspots.spaces import Additive
 from blindspots.spaces.flow import Flow
 

@@ -1,4 +1,8 @@
-"""The same attack in other libraries, called through their usual doors: projected gradient descent in linf."""
+"""The same attack in other libraries, called through their usual doors: projected gradient descent in linf.
+
+Each job returns the images, and knows which of them fool the network when it ends: Foolbox and ART find out by
+themselves; for torchattacks one forward of what it returned is added, as its users do.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +47,11 @@ def torchattacks(subject: Subject, radius: float, step: float, steps: int, batch
     attack = ta.PGD(subject.module, eps=radius, alpha=step, steps=steps, random_start=True)
 
     def work() -> Tensor:
-        return torch.cat([attack(x, y) for x, y in _parts(subject, batch)])
+        parts = []
+        for x, y in _parts(subject, batch):
+            parts.append(attack(x, y))
+            _fooled(subject, parts[-1], y)
+        return torch.cat(parts)
 
     return work
 
@@ -73,6 +81,11 @@ def art(subject: Subject, radius: float, step: float, steps: int, batch: int | N
         return torch.from_numpy(attack.generate(images, labels))
 
     return work
+
+
+@torch.no_grad()
+def _fooled(subject: Subject, images: Tensor, labels: Tensor) -> Tensor:
+    return subject.module(images).argmax(1) != labels
 
 
 def _parts(subject: Subject, batch: int | None) -> list[tuple[Tensor, Tensor]]:

@@ -3,9 +3,10 @@
 "As it comes" gives a library the caller's 256 images through its usual door. "Fed by hand" cuts them for it into the
 model batch that blindspots chose for itself, which takes that advantage away; of this nothing is asked. Ratios are the
 time of the other library over that of blindspots: above 1, blindspots is faster. It runs all steps for all images here
-(keep="lowest"), as the others do. Success is counted outside, by one more forward of the images that each returned, and
-the radii are such that not all fall; a library that fools more than one image in a hundred more would not count as
-beaten. Each run is measured in units of a bare gradient, timed in between its own model calls.
+(keep="lowest"), as the others do. The job is to return images and to say which of them fool the network: where a
+library returns images alone, the forward that a caller then needs is part of its time. Success is counted once more
+outside; the radii are such that not all fall, and a library that fools more than one image in a hundred more would not
+count as beaten. Each run is measured in units of a bare gradient, timed in between its own model calls.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .meter import Meter, Metered
 from .subjects import Subject, conv_net, resnet20
 
 # Radii at which a part of the images withstands, steps, and rounds. Few steps are unkind to blindspots, which makes
-# three forwards more than others: of the clean image, of the last point, and of a success to verify it.
+# forwards that others do not: of the clean image, and of a success to verify it.
 CASES = ((conv_net, 0.1, 40, 3), (resnet20, 0.014, 20, 2))
 PIECE = 64
 # Tuned on a busy machine, the batch that blindspots chooses may be far from the best; this one is given, to compare.

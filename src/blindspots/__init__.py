@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .goal import Goal as Goal
     from .models import build as build
     from .models import save_model as save_model
-    from .oracle import Budget as Budget
+    from .record import Budget as Budget
     from .result import Result as Result
     from .training import TrainSettings as TrainSettings
     from .training import fit as fit
@@ -52,7 +52,7 @@ _HOME = {
     "BIM": "attacks",
     "BisectedPGD": "attacks",
     "BlindspotsError": "errors",
-    "Budget": "oracle",
+    "Budget": "record",
     "Classifier": "classifiers",
     "FGM": "attacks",
     "FGSM": "attacks",

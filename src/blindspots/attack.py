@@ -10,7 +10,8 @@ from . import noise
 from .errors import BlindspotsError
 from .goal import TARGET_RULES, Goal, check_labels, choose_targets, shifted
 from .lazy import torch
-from .oracle import Budget, Keep, Oracle
+from .oracle import Oracle
+from .record import Budget, Keep
 from .result import Result, join, result_of
 
 if TYPE_CHECKING:

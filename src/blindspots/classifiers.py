@@ -153,9 +153,11 @@ class Classifier:
         # Always a new tensor: a module that normalises in place would otherwise write into the images themselves.
         mean, std = self._mean, self._std
         images = images.clone() if mean is None or std is None else (images - mean) / std
-        mixed = self.amp is not None and not exact
-        with torch.autocast(self.device.type, getattr(torch, self.amp or "bfloat16"), enabled=mixed):
+        if self.amp is None or exact:  # a session has switched the caller's autocast off
             logits = self.module(images)
+        else:
+            with torch.autocast(self.device.type, getattr(torch, self.amp)):
+                logits = self.module(images)
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise BlindspotsError(

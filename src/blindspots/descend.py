@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .optimisers import Optimiser
-    from .oracle import Answer, Oracle
+    from .oracle import Oracle
+    from .record import Answer
 
 
 def descend(
@@ -20,7 +21,7 @@ def descend(
     optimiser: Optimiser,
     steps: int,
     scale: Tensor | None = None,
-    watch: Callable[[Answer], None] | None = None,
+    watch: Callable[[Tensor, Answer], None] | None = None,
 ) -> None:
     """Ask the oracle, let the optimiser move, project; k steps judge k + 1 points, the last one included.
 
@@ -30,14 +31,14 @@ def descend(
         optimiser: how to move.
         steps: number of moves.
         scale: factor (R,) of each image's step.
-        watch: is shown every answer, whose rows are the oracle's live ones.
+        watch: is shown every theta that was asked and its answer; their rows are the oracle's live ones.
     """
     state = optimiser.init(theta, scale, oracle.space.bounds())
     for _ in range(steps):
         answer = oracle.query(theta)
         assert answer.gradient is not None
         if watch is not None:
-            watch(answer)
+            watch(theta, answer)
         oracle.step()
         theta, state = optimiser.update(theta, answer.loss, answer.gradient, state)
         if "done" in state:
@@ -50,7 +51,7 @@ def descend(
         theta = oracle.space.project(theta)
     answer = oracle.query(theta, gradient=False)
     if watch is not None:
-        watch(answer)
+        watch(theta, answer)
 
 
 def bracket(attempt: Callable[[Tensor], Tensor], lower: Tensor, upper: Tensor, rounds: int) -> tuple[Tensor, Tensor]:

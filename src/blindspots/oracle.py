@@ -6,14 +6,13 @@ queried point, keeps the best one per image by a rule, counts forwards and backw
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from . import noise
 from .batching import chunks, fill
-from .errors import BlindspotsError
 from .lazy import torch
 from .objectives import Point
+from .record import Answer, Budget, Keep, Record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,50 +21,6 @@ if TYPE_CHECKING:
     from .goal import Goal
     from .objectives import Objective
     from .spaces import Space
-
-Keep = Literal["first", "smallest", "lowest"]
-KEEPS: tuple[str, ...] = ("first", "smallest", "lowest")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Model calls allowed per image; None is no limit. The forward that verifies a success is among the forwards."""
-
-    forwards: int | None = None
-    backwards: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("forwards", 2), ("backwards", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise BlindspotsError(f"Budget.{name} must be at least {least}, got {value}")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the oracle says to a query: the objective (R,), its gradient like theta or None, the logits (R, K)."""
-
-    loss: Tensor
-    gradient: Tensor | None
-    logits: Tensor
-
-
-@dataclass
-class Record:
-    """The best point of every image so far, and what was spent on it; row i belongs to image i of the population."""
-
-    theta: Tensor
-    loss: Tensor
-    size: Tensor
-    success: Tensor
-    logits: Tensor | None
-    clean_logits: Tensor | None
-    forwards: Tensor
-    backwards: Tensor
-    steps: Tensor
-    zero_gradients: Tensor
-    bad_gradients: Tensor
-    trace: list[dict[str, Tensor]] = field(default_factory=list)
 
 
 class Oracle:
@@ -156,16 +111,18 @@ class Oracle:
         record, rows = self.record, self.rows
         active = self.active
         going = active & ~self._last(active, gradient)
-        loss = torch.empty(len(rows), dtype=self.images.dtype, device=theta.device)
-        slope = torch.zeros_like(theta) if gradient else None
-        parts: list[Tensor] = []
+        losses: list[Tensor] = []
+        answers: list[Tensor] = []
+        slopes: list[Tensor] = []
         for chunk in chunks(len(rows), self._batch):
-            values, logits, gradients = self._evaluate(theta[chunk.rows], chunk.rows, going[chunk.rows], gradient)
-            loss[chunk.new] = values[chunk.valid]
-            parts.append(logits[chunk.valid])
-            if slope is not None and gradients is not None:
-                slope[chunk.new] = gradients[chunk.valid]
-        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+            part = theta[chunk.rows]
+            values, logits, gradients = self._evaluate(part, chunk.rows, going[chunk.rows], gradient)
+            losses.append(values[chunk.valid])
+            answers.append(logits[chunk.valid])
+            if gradient:
+                slopes.append((torch.zeros_like(part) if gradients is None else gradients)[chunk.valid])
+        loss, logits = torch.cat(losses).to(self.images.dtype), torch.cat(answers)
+        slope = torch.cat(slopes) if gradient else None
         record.forwards[rows] += active
         self._judge(theta, loss, logits, active)
         self._settled[rows] |= self._last(torch.zeros_like(active), gradient)
@@ -263,11 +220,11 @@ class Oracle:
             images = self.space.apply(leaf, rows)
             # The unchanged images are judged in full precision: a clean mistake must not be one of bfloat16.
             exact = self.record.logits is None
-            logits = self._classifier.forward(fill(images, self._batch), exact)[: len(theta)]
+            logits = self._classifier.forward(fill(images, self._batch), exact)[: len(clean)]
             loss = self.objective(Point(logits, goal, images, clean, leaf, self.rows[rows]))
             slope = None
             if gradient and loss.requires_grad and self._wanted(logits, goal, going):
-                slope = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)[0]
+                slope = torch.autograd.grad(loss, leaf, torch.ones_like(loss), allow_unused=True)[0]
         return loss.detach(), logits.detach(), slope
 
     def _wanted(self, logits: Tensor, goal: Goal, going: Tensor) -> bool:
@@ -333,12 +290,15 @@ class Oracle:
 
     def _inspect(self, slope: Tensor, needed: Tensor) -> None:
         """Count zero and non-finite gradients, and replace what is not finite by zero."""
+        size = torch.linalg.vector_norm(slope.flatten(1), dim=1)
+        if bool(((size > 0) & torch.isfinite(size)).all()):
+            return
+        # Squares of tiny or huge values vanish or overflow where the values do not.
         peak = slope.flatten(1).abs().amax(1)
         bad = ~torch.isfinite(peak)
         self.record.bad_gradients[self.rows] += bad & needed
         self.record.zero_gradients[self.rows] += (peak == 0) & needed
-        if bool(bad.any()):
-            torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0, out=slope)
+        torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0, out=slope)
 
     def _last(self, asked: Tensor, gradient: bool) -> Tensor:
         """Which live rows (R,) can afford no query after one forward more where `asked`; one is kept for the

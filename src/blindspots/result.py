@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .goal import Goal
-    from .oracle import Record
+    from .record import Record
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from blindspots.descend import descend
 from blindspots.noise import key
 from blindspots.objectives import CrossEntropy, Margin, Objective, Point, SquaredSize, Weighted
 from blindspots.optimisers import LBFGS
-from blindspots.oracle import Keep, Oracle
+from blindspots.oracle import Oracle
+from blindspots.record import Keep
 from blindspots.spaces import Additive, Space
 
 

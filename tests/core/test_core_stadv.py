@@ -19,7 +19,8 @@ from blindspots.descend import descend
 from blindspots.flows import FlowLoss
 from blindspots.noise import key
 from blindspots.optimisers import LBFGS
-from blindspots.oracle import Answer, Oracle
+from blindspots.oracle import Oracle
+from blindspots.record import Answer
 from blindspots.spaces import Flow
 from blindspots.training import cached_victim
 
@@ -163,7 +164,7 @@ def test_the_last_iterate_is_a_coin_toss_where_the_best_succeeds() -> None:
             last = torch.zeros(COUNT, dtype=torch.bool)
             lowest = torch.full((COUNT,), float("inf"))
 
-            def watch(answer: Answer, oracle: Oracle = oracle, last: Tensor = last, lowest: Tensor = lowest) -> None:
+            def watch(_: Tensor, answer: Answer, oracle: Oracle = oracle, last: Tensor = last, lowest: Tensor = lowest):
                 # What L-BFGS accepts goes down: its last base is the lowest point that it has seen.
                 lower = oracle.active & (answer.loss < lowest[oracle.rows])
                 lowest[oracle.rows] = torch.where(lower, answer.loss, lowest[oracle.rows])

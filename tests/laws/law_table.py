@@ -41,7 +41,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"norm": "l1", "keep": "lowest", "restarts": 1, "random_start": False},
         {"norm": "linf", "restarts": 1, "random_start": False, "loss": "margin"},
     ],
-    "szegedy": [{"norm": "l2", "squared": False, "loss": "margin", "start": "noise"}],
+    "szegedy": [{"norm": "l2", "squared": False, "start": "noise"}],
     "stadv": [
         {"solver": "adam", "start": "gaussian", "halvings": 1},
         {"flow_loss": "global", "kappa": 0.1, "padding": "zero", "neighbours": "von_neumann"},

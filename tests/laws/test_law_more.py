@@ -54,7 +54,7 @@ def test_a_longer_search_keeps_every_success(victim, name, field, settings, valu
                 assert not (before.success & ~result.success).any()
                 if field == "rounds":
                     assert (result.size[norm] <= before.size[norm])[before.success].all()
-                assert (result.forwards >= before.forwards)[~before.success].all()
+                assert (result.forwards >= before.forwards)[~result.success].all()
             before = result
 
 

@@ -11,7 +11,7 @@ from ..geometry import BallName
 from ..lazy import torch
 from ..objectives import LOSSES, LossName, Objective, loss
 from ..optimisers import Steepest
-from ..oracle import Keep
+from ..record import Keep
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
 from .pgd import L1_SHARE

@@ -10,7 +10,7 @@ from ..attack import Attack
 from ..descend import descend
 from ..objectives import Objective, Point, Weighted
 from ..optimisers import Adam
-from ..oracle import Keep
+from ..record import Keep
 from ..settings import above, at_least, read_radius
 from ..spaces import Additive, Space
 from .szegedy import Reach

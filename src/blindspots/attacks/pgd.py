@@ -11,7 +11,7 @@ from ..errors import BlindspotsError
 from ..geometry import BallName
 from ..objectives import LOSSES, LossName, Objective, loss
 from ..optimisers import Steepest
-from ..oracle import KEEPS, Keep
+from ..record import KEEPS, Keep
 from ..settings import above, at_least, one_of, read_radius
 from ..spaces import Additive, Space
 

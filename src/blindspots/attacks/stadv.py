@@ -11,7 +11,7 @@ from ..errors import BlindspotsError
 from ..flows import FlowKind, FlowLoss, FlowPadding, Neighbours
 from ..objectives import Margin, Objective, Weighted
 from ..optimisers import LBFGS, Adam, Optimiser
-from ..oracle import Keep
+from ..record import Keep
 from ..settings import above, at_least, one_of, read_radius
 from ..spaces import Flow, Space
 from ..spaces.flow import FlowStart

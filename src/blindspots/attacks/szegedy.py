@@ -11,19 +11,23 @@ from ..descend import descend
 from ..lazy import torch
 from ..objectives import Margin, Objective, Point
 from ..optimisers import LBFGS
-from ..oracle import Keep
+from ..record import Keep
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..oracle import Answer, Oracle
+    from ..oracle import Oracle
+    from ..record import Answer
 
 SizeNorm = Literal["l2", "l1"]
 ReachName = Literal["ce", "margin"]
+Start = Literal["zero", "noise"]
 # The weight of the loss is tried first at FIRST, and then from LEAST to MOST by factors of ten.
 FIRST, LEAST, MOST = 1e-2, 1e-8, 1e10
+# A run ends where it lowers the objective by less than this share: the next weight moves the minimum by more.
+SOLVER = LBFGS(first_step=0.1, tolerance_change=1e-6)
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,9 @@ class Szegedy(Attack):
     for an image where L-BFGS gets no further.
     Source: Szegedy et al. 2014, "Intriguing properties of neural networks", arXiv:1312.6199, section 4.1. The paper has
     its c on |r|, 1 / c here.
-    Differs from the paper: every point queried counts, not the minima alone; untargeted attacks and a largest radius.
-    The l1 norm is split into increase and decrease, both from 0 up, in which it is linear: no kinks stall the search.
+    Differs from the paper: bisections start at the minimum before (`warm`); every point queried counts, not the minima
+    alone; untargeted attacks and a largest radius. The l1 norm is split into increase and decrease, both from 0 up, in
+    which it is linear: no kinks stall the search.
     """
 
     name: ClassVar[str] = "szegedy"
@@ -56,21 +61,25 @@ class Szegedy(Attack):
     squared: bool = True
     """In l2, weigh the squared norm against the loss, which is smooth at 0; false: the norm itself. No matter in l1."""
     loss: ReachName = "ce"
-    """What pulls towards the goal: cross entropy, or margin (cut off at 0)."""
-    start: Literal["zero", "noise"] = "zero"
-    """First point of each run: the image, or noise of width `spread` on it."""
-    spread: float = 0.1
+    """What pulls towards the goal: ce, or margin (cut off at 0; in l1 all is linear then, and L-BFGS may stall)."""
+    start: Start | None = None
+    """First point: zero (the image) or noise (of width `spread` on it). By default zero in l2 and noise in l1, which at
+    zero lets only the few values with the largest gradients move, and finds much larger perturbations."""
+    spread: float = 0.01
     """Half the width of the noise in each value, in pixel units of [0, 1]."""
     steps: int = 100
     """Queries of each run, one for each weight."""
     rounds: int = 8
     """Bisections of the logarithm of the weight, after its bracket is found."""
+    warm: bool = True
+    """Start bisections at the minimum of the run before, which is near; false: every run from `start`."""
 
     def __post_init__(self) -> None:
         one_of(self, "norm", self.norms)
         read_radius(self, self.norm)
         one_of(self, "loss", get_args(ReachName))
-        one_of(self, "start", ("zero", "noise"))
+        if self.start is not None:
+            one_of(self, "start", get_args(Start))
         at_least(self, spread=0, steps=1, rounds=0)
 
     @property
@@ -90,36 +99,49 @@ class Szegedy(Attack):
         weight = torch.full((count,), FIRST, dtype=torch.float64, device=device)
         low, high = torch.full_like(weight, float("nan")), torch.full_like(weight, float("nan"))
         left = torch.full((count,), self.rounds, device=device)
-        run = 0
+        bracketed = torch.zeros((count,), dtype=torch.bool, device=device)
+        run, lowest = 0, oracle.space.zero()
         while oracle.revive():
-            reached = self._run(oracle, weight, run)
-            bracketed = ~torch.isnan(low) & ~torch.isnan(high)
+            theta = self._start(oracle, run)
+            if self.warm:
+                near = bracketed[oracle.rows].view(-1, *[1] * (theta.ndim - 1))
+                theta = torch.where(near, lowest[oracle.rows], theta)
+            reached = self._run(oracle, theta, weight, lowest)
             low, high = torch.where(reached, low, weight), torch.where(reached, weight, high)
             left = left - bracketed.long()
-            weight = torch.where(
-                torch.isnan(high), low * 10, torch.where(torch.isnan(low), high / 10, (low * high).sqrt())
-            )
-            oracle.settle((left <= 0) & ~torch.isnan(low) & ~torch.isnan(high))
+            bracketed = ~torch.isnan(low) & ~torch.isnan(high)
+            further = torch.where(torch.isnan(high), low * 10, high / 10)
+            weight = torch.where(bracketed, (low * high).sqrt(), further)
+            oracle.settle(bracketed & (left <= 0))
             oracle.settle((weight > MOST * 1.001) | (weight < LEAST / 1.001))
             run += 1
 
-    def _run(self, oracle: Oracle, weight: Tensor, run: int) -> Tensor:
-        """Minimise at these weights (N,); which images reach the goal at the lowest point of this run, (N,) bool."""
-        lowest = torch.full_like(oracle.record.loss, float("inf"))
-        reached = torch.zeros_like(oracle.record.success)
-
-        def watch(answer: Answer) -> None:
-            rows = oracle.rows
-            lower = oracle.active & (answer.loss < lowest[rows])
-            lowest[rows] = torch.where(lower, answer.loss, lowest[rows])
-            reached[rows] = torch.where(lower, oracle.goal.reached(answer.logits), reached[rows])
-
-        oracle.pursue(Trade(self._size(), self._loss(), weight.to(lowest.dtype)))
+    def _start(self, oracle: Oracle, run: int) -> Tensor:
         theta = oracle.space.zero()
-        if self.start == "noise":
+        if (self.start or ("noise" if self.norm == "l1" else "zero")) == "noise":
             draw = 2 * noise.uniform(oracle.keys(run), tuple(theta.shape[1:]), theta.dtype) - 1
             theta = oracle.space.project(theta + self.spread * draw)
-        descend(oracle, theta, LBFGS(), self.steps, watch=watch)
+        return theta
+
+    def _run(self, oracle: Oracle, theta: Tensor, weight: Tensor, lowest: Tensor) -> Tensor:
+        """Minimise at these weights (N,), and write the lowest point of each image into `lowest` (N, ...).
+
+        Returns:
+            Which images reach the goal there, (N,) bool.
+        """
+        least = torch.full_like(oracle.record.loss, float("inf"))
+        reached = torch.zeros_like(oracle.record.success)
+
+        def watch(asked: Tensor, answer: Answer) -> None:
+            rows = oracle.rows
+            lower = oracle.active & (answer.loss < least[rows])
+            least[rows] = torch.where(lower, answer.loss, least[rows])
+            reached[rows] = torch.where(lower, oracle.goal.reached(answer.logits), reached[rows])
+            here = lower.nonzero().squeeze(1)
+            lowest[rows[here]] = asked[here]
+
+        oracle.pursue(Trade(self._size(), self._loss(), weight.to(least.dtype)))
+        descend(oracle, theta, SOLVER, self.steps, watch=watch)
         return reached
 
     def _size(self) -> Size:

@@ -21,7 +21,7 @@ from ..data import ImageData, dataset
 from ..errors import BlindspotsError
 from ..files import remove_leftovers
 from ..goal import Goal
-from ..oracle import Budget
+from ..record import Budget
 from .defaults import default_attacks
 from .plan import Choices, differences, make_identity, make_manifest
 from .run import Run, sizes_of

@@ -18,7 +18,7 @@ from ..attack import Attack
 from ..errors import BlindspotsError
 from ..flags import Flag, probe
 from ..goal import TARGET_RULES, check_labels
-from ..oracle import Budget
+from ..record import Budget
 from ..settings import plain
 from .run import FORMAT
 from .tuning import model_batch

@@ -1,0 +1,55 @@
+"""What an oracle counts and answers: budgets, answers to queries, and the record of the best points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from .errors import BlindspotsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Keep = Literal["first", "smallest", "lowest"]
+KEEPS: tuple[str, ...] = ("first", "smallest", "lowest")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Model calls allowed per image; None is no limit. The forward that verifies a success is among the forwards."""
+
+    forwards: int | None = None
+    backwards: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("forwards", 2), ("backwards", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise BlindspotsError(f"Budget.{name} must be at least {least}, got {value}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the oracle says to a query: the objective (R,), its gradient like theta or None, the logits (R, K)."""
+
+    loss: Tensor
+    gradient: Tensor | None
+    logits: Tensor
+
+
+@dataclass
+class Record:
+    """The best point of every image so far, and what was spent on it; row i belongs to image i of the population."""
+
+    theta: Tensor
+    loss: Tensor
+    size: Tensor
+    success: Tensor
+    logits: Tensor | None
+    clean_logits: Tensor | None
+    forwards: Tensor
+    backwards: Tensor
+    steps: Tensor
+    zero_gradients: Tensor
+    bad_gradients: Tensor
+    trace: list[dict[str, Tensor]] = field(default_factory=list)
