@@ -11,7 +11,7 @@ from .errors import BlindspotsError
 from .goal import TARGET_RULES, Goal, check_labels, choose_targets, shifted
 from .lazy import torch
 from .oracle import Oracle
-from .record import Budget, Keep
+from .record import Budget, Rule
 from .result import Result, join, result_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Attack(ABC):
         """What the attack minimises."""
 
     @property
-    def rule(self) -> Keep:
+    def rule(self) -> Rule:
         """Which point of each image is kept, see `Oracle`."""
         return "first"
 

@@ -12,7 +12,7 @@ from . import noise
 from .batching import chunks, fill
 from .lazy import torch
 from .objectives import Point
-from .record import Answer, Budget, Keep, Record
+from .record import Answer, Budget, Record, Rule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +37,9 @@ class Oracle:
         objective: what is minimised.
         keys: noise keys (N,) of (seed, image index, attack).
         keep: `first` settles an image at its first success; `smallest` keeps the success of smallest size; `lowest`
-            keeps the lowest objective. The last two prefer any success to none and settle only images that reach the
-            goal unchanged, by the first query: there is nothing to attack.
+            keeps the lowest objective. These two prefer any success to none. `final` keeps the lowest objective,
+            success or not: what a solver returns. Only `first` settles images later than by the first query, which
+            settles those that reach the goal unchanged: there is nothing to attack.
         budget: model calls per image.
         spent: forwards per image that were made before the search.
         traced: record loss, size and gradient size of every query.
@@ -53,7 +54,7 @@ class Oracle:
         objective: Objective,
         keys: Tensor,
         *,
-        keep: Keep = "first",
+        keep: Rule = "first",
         budget: Budget | None = None,
         spent: int = 0,
         traced: bool = False,
@@ -249,7 +250,9 @@ class Oracle:
             success = self._confirm(theta, success)
         before, lowest = record.success[rows], record.loss[rows]
         lower = loss < lowest
-        if self._keep == "lowest":
+        if self._keep == "final":
+            better = lower
+        elif self._keep == "lowest":
             better = (success & ~before) | ((success == before) & lower)
         elif self._keep == "smallest":
             size = self.space.size(theta)
@@ -262,7 +265,7 @@ class Oracle:
         kept = (better & active).nonzero().squeeze(1)
         at = rows[kept]
         record.theta[at], record.loss[at], record.logits[at] = theta[kept], loss[kept], logits[kept]
-        record.success[at] = success[kept] | before[kept]
+        record.success[at] = success[kept] if self._keep == "final" else success[kept] | before[kept]
         if self._keep == "first" or clean:
             self._settled[rows] |= success
         elif self._rest:

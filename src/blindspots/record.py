@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Keep = Literal["first", "smallest", "lowest"]
+Rule = Literal[Keep, "final"]
 KEEPS: tuple[str, ...] = ("first", "smallest", "lowest")
 
 

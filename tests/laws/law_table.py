@@ -45,6 +45,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "stadv": [
         {"solver": "adam", "start": "gaussian", "halvings": 1},
         {"flow_loss": "global", "kappa": 0.1, "padding": "zero", "neighbours": "von_neumann"},
+        {"flow_loss": "mean", "iterate": "final"},
     ],
 }
 

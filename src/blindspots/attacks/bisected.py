@@ -11,7 +11,7 @@ from ..geometry import BallName
 from ..lazy import torch
 from ..objectives import LOSSES, LossName, Objective, loss
 from ..optimisers import Steepest
-from ..record import Keep
+from ..record import Rule
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
 from .pgd import L1_SHARE
@@ -57,7 +57,7 @@ class BisectedPGD(Attack):
         one_of(self, "loss", LOSSES)
 
     @property
-    def rule(self) -> Keep:
+    def rule(self) -> Rule:
         return "smallest"
 
     def space(self, images: Tensor) -> Space:

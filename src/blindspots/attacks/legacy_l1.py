@@ -10,7 +10,7 @@ from ..attack import Attack
 from ..descend import descend
 from ..objectives import Objective, Point, Weighted
 from ..optimisers import Adam
-from ..record import Keep
+from ..record import Rule
 from ..settings import above, at_least, read_radius
 from ..spaces import Additive, Space
 from .szegedy import Reach
@@ -55,7 +55,7 @@ class LegacyL1(Attack):
         at_least(self, steps=1)
 
     @property
-    def rule(self) -> Keep:
+    def rule(self) -> Rule:
         return "smallest"
 
     def space(self, images: Tensor) -> Space:

@@ -11,7 +11,7 @@ from ..errors import BlindspotsError
 from ..geometry import BallName
 from ..objectives import LOSSES, LossName, Objective, loss
 from ..optimisers import Steepest
-from ..record import KEEPS, Keep
+from ..record import KEEPS, Keep, Rule
 from ..settings import above, at_least, one_of, read_radius
 from ..spaces import Additive, Space
 
@@ -74,7 +74,7 @@ class PGD(Attack):
             )
 
     @property
-    def rule(self) -> Keep:
+    def rule(self) -> Rule:
         return self.keep
 
     def space(self, images: Tensor) -> Space:

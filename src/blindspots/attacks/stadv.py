@@ -11,7 +11,7 @@ from ..errors import BlindspotsError
 from ..flows import FlowKind, FlowLoss, FlowPadding, Neighbours
 from ..objectives import Margin, Objective, Weighted
 from ..optimisers import LBFGS, Adam, Optimiser
-from ..record import Keep
+from ..record import Rule
 from ..settings import above, at_least, one_of, read_radius
 from ..spaces import Flow, Space
 from ..spaces.flow import FlowStart
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..oracle import Oracle
 
 Solver = Literal["lbfgs", "adam"]
+Iterate = Literal["best", "final"]
 # Step of Adam, and l2 length of the first step of L-BFGS, in pixels: longer ones tear the flow before it has a shape.
 RATE, FIRST_STEP = 0.05, 0.1
 
@@ -71,6 +72,11 @@ class StAdv(Attack):
     """lbfgs or adam (step 0.05 pixels)."""
     steps: int = 200
     """Queries of each run, one for each tau."""
+    iterate: Iterate = "best"
+    """Which flow counts: best (lowest objective of those that reach the goal) or final (lowest of all, as a solver
+    returns it: at kappa = 0 it lies on the boundary, and succeeds by chance)."""
+    tolerance: float = 1e-5
+    """L-BFGS ends an image where no entry of the gradient exceeds it, in logits per pixel."""
 
     def __post_init__(self) -> None:
         read_radius(self, "flow")
@@ -80,16 +86,17 @@ class StAdv(Attack):
                 "StAdv.kappa must not be negative: it enters as max(margin, -kappa), so that larger values ask for "
                 f"more, got {self.kappa}"
             )
-        at_least(self, kappa=0, halvings=0, spread=0, steps=1)
+        at_least(self, kappa=0, halvings=0, spread=0, steps=1, tolerance=0)
         one_of(self, "flow_loss", get_args(FlowKind))
         one_of(self, "padding", get_args(FlowPadding))
         one_of(self, "neighbours", get_args(Neighbours))
         one_of(self, "start", get_args(FlowStart))
         one_of(self, "solver", get_args(Solver))
+        one_of(self, "iterate", get_args(Iterate))
 
     @property
-    def rule(self) -> Keep:
-        return "lowest"
+    def rule(self) -> Rule:
+        return "lowest" if self.iterate == "best" else "final"
 
     def space(self, images: Tensor) -> Space:
         return Flow(images, self.start, self.spread, float(self.radius))
@@ -99,12 +106,17 @@ class StAdv(Attack):
 
     def search(self, oracle: Oracle) -> None:
         oracle.judge_clean()
-        optimiser: Optimiser = LBFGS(first_step=FIRST_STEP) if self.solver == "lbfgs" else Adam(RATE)
+        solvers: dict[Solver, Optimiser] = {
+            "lbfgs": LBFGS(first_step=FIRST_STEP, tolerance_gradient=self.tolerance),
+            "adam": Adam(RATE),
+        }
         for halving in range(1 + self.halvings):
             if not oracle.revive():
                 return
             oracle.pursue(self._weighted(self.tau / 2**halving))
-            descend(oracle, oracle.space.start(oracle.keys()), optimiser, self.steps)
+            if self.iterate == "final":  # of this run alone: the unchanged image may have a lower objective
+                oracle.record.loss.fill_(float("inf"))
+            descend(oracle, oracle.space.start(oracle.keys()), solvers[self.solver], self.steps)
             oracle.settle(oracle.record.success)
 
     def _weighted(self, tau: float) -> Objective:

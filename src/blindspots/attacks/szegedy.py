@@ -11,7 +11,7 @@ from ..descend import descend
 from ..lazy import torch
 from ..objectives import Margin, Objective, Point
 from ..optimisers import LBFGS
-from ..record import Keep
+from ..record import Rule
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
 
@@ -83,7 +83,7 @@ class Szegedy(Attack):
         at_least(self, spread=0, steps=1, rounds=0)
 
     @property
-    def rule(self) -> Keep:
+    def rule(self) -> Rule:
         return "smallest"
 
     def space(self, images: Tensor) -> Space:

@@ -6,10 +6,8 @@ interrupted and continued run are those of an uninterrupted one.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +16,7 @@ from ..attack import Attack
 from ..errors import BlindspotsError
 from ..flags import Flag, probe
 from ..goal import TARGET_RULES, check_labels
+from ..hardware import hardware, versions
 from ..record import Budget
 from ..settings import plain
 from .run import FORMAT
@@ -121,12 +120,8 @@ def make_manifest(model: Classifier, data: ImageData, attacks: Sequence[Attack],
             for number, start in enumerate(range(0, len(data), size))
         ],
         "probes": [flag.to_json() for flag in probes],
-        "versions": {
-            "blindspots": version("blindspots"),
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "torchvision", "numpy")},
-        },
-        "hardware": _hardware(model.device),
+        "versions": versions(),
+        "hardware": hardware(model.device),
     }
 
 
@@ -189,15 +184,6 @@ def _describe_model(model: Classifier, classes: int) -> dict[str, Any]:
     }
     # Named only where there are any: the manifests of runs without defences stay what they were.
     return about | ({"defences": [str(defence) for defence in model.defences]} if model.defences else {})
-
-
-def _hardware(device: torch.device) -> dict[str, Any]:
-    cuda = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if cuda else device.type,
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _short(value: Any) -> str:

@@ -7,13 +7,13 @@ import inspect
 import json
 import sys
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from filelock import FileLock
 
 from ..cache import cache_directory
 from ..errors import BlindspotsError, unknown
+from ..hardware import own_version
 from ..models import build
 from .events import Progress
 from .settings import TrainSettings
@@ -60,7 +60,7 @@ def cached_victim(name: str = "digits", *, progress: Progress | None = None) -> 
     settings = VICTIMS[name]
     home = cache_directory() / "victims"
     code = inspect.getsource(sys.modules[type(build(settings.network)).__module__])
-    text = json.dumps([settings.plain(), _version(), code], sort_keys=True)
+    text = json.dumps([settings.plain(), own_version(), code], sort_keys=True)
     place = home / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -70,10 +70,3 @@ def cached_victim(name: str = "digits", *, progress: Progress | None = None) -> 
         raise BlindspotsError(
             f"the cache {home} cannot be written ({error.strerror or error}): set BLINDSPOTS_CACHE to a folder that can"
         ) from error
-
-
-def _version() -> str:
-    try:
-        return version("blindspots")
-    except PackageNotFoundError:  # run from the source tree, not installed
-        return "source"

@@ -1,0 +1,7 @@
+"""Classic papers run again: each study does the experiments and writes a page, paper and here side by side."""
+
+from __future__ import annotations
+
+from .studies import STUDIES, reproduce
+
+__all__ = ["STUDIES", "reproduce"]

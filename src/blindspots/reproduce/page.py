@@ -1,0 +1,125 @@
+"""The page of a study: titles, paragraphs, tables and pictures, written as Markdown, as one HTML file, and printed."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ..files import replace_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE = Path(__file__).parent.parent / "report" / "templates" / "style.css"
+
+
+@dataclass(frozen=True)
+class Title:
+    """The heading of a section."""
+
+    text: str
+    kind: str = "title"
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph of plain text."""
+
+    text: str
+    kind: str = "paragraph"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption; every cell is plain text."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    kind: str = "table"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG, by the name of its file beside the page."""
+
+    name: str
+    content: bytes
+    caption: str
+    kind: str = "picture"
+
+    @property
+    def data(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.content).decode()
+
+
+Block = Title | Paragraph | Table | Picture
+
+
+def write_page(folder: Path, name: str, title: str, blocks: list[Block]) -> tuple[Path, Path]:
+    """Write NAME.md with its pictures in a folder NAME, and NAME.html with everything inside; return both paths."""
+    for block in blocks:
+        if isinstance(block, Picture):
+            replace_file(folder / name / block.name, block.content)
+    text, page = folder / f"{name}.md", folder / f"{name}.html"
+    replace_file(text, markdown(title, blocks, name).encode())
+    replace_file(page, html(title, blocks).encode())
+    return text, page
+
+
+def markdown(title: str, blocks: list[Block], pictures: str) -> str:
+    """The page in Markdown; `pictures` is the folder of the pictures, seen from the page."""
+    parts = [f"# {title}"]
+    for block in blocks:
+        match block:
+            case Title():
+                parts.append(f"## {block.text}")
+            case Paragraph():
+                parts.append(block.text)
+            case Table():
+                lines = [_row(block.columns), _row(("---",) * len(block.columns)), *map(_row, block.rows)]
+                parts.append("\n".join(lines) + f"\n\n*{block.caption}*")
+            case Picture():
+                parts.append(f"![{block.caption}]({pictures}/{block.name})")
+    return "\n\n".join(parts) + "\n"
+
+
+def html(title: str, blocks: list[Block]) -> str:
+    """The page as one HTML file that opens offline."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = Markup(STYLE.read_text(encoding="utf-8"))  # ours, not a reader's
+    sections: list[tuple[str, list[Block]]] = []
+    for block in blocks:
+        if isinstance(block, Title) or not sections:
+            sections.append((block.text if isinstance(block, Title) else "", []))
+        if not isinstance(block, Title):
+            sections[-1][1].append(block)
+    return environment.get_template("study.html").render(style=style, title=title, sections=sections)
+
+
+def print_page(blocks: list[Block], console: Console) -> None:
+    """Print titles and tables; paragraphs and pictures are for the page."""
+    from rich.table import Table as Printed
+
+    for block in blocks:
+        if isinstance(block, Table):
+            shown = Printed(*block.columns, title=block.caption, title_justify="left", title_style="bold")
+            for row in block.rows:
+                shown.add_row(*row)
+            console.print(shown)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,89 @@
+"""Pictures of a study: grids of images, and flows drawn over the image that they bend."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INK, MARK = "#1c1e21", "#c2410c"
+
+
+def grid(
+    images: dict[tuple[int, int], Tensor], rows: list[str], columns: list[str], marked: set[tuple[int, int]]
+) -> bytes:
+    """A PNG of images (C, H, W) by (row, column), with names of rows and columns; the marked ones are framed.
+
+    Places without an image stay empty.
+    """
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        figure = Figure(figsize=(0.62 * len(columns) + 0.5, 0.62 * len(rows) + 0.5), layout="constrained")
+        axes = figure.subplots(len(rows), len(columns), squeeze=False)
+        for (row, column), place in np.ndenumerate(axes):
+            _bare(place)
+            if (row, column) in images:
+                _show(place, images[row, column])
+            if (row, column) in marked:
+                for spine in place.spines.values():
+                    spine.set(visible=True, color=MARK, linewidth=1.6)
+            if row == 0:
+                place.set_title(columns[column], fontsize=9)
+            if column == 0:
+                place.set_ylabel(rows[row], rotation=0, ha="right", va="center")
+        return _png(figure)
+
+
+def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
+    """A PNG of cases (image (C, H, W), bent image, flow (2, H, W) in pixels, title): image, arrows over it, bent image.
+
+    An arrow leads from the point that a pixel reads to the pixel: the way that the ink moves. Of large flows every
+    n-th pixel has an arrow; displacements below a twentieth of a pixel have none.
+    """
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        figure = Figure(figsize=(7.2, 2.5 * len(cases)), layout="constrained")
+        axes = figure.subplots(len(cases), 3, squeeze=False)
+        for line, (image, bent, flow, title) in zip(axes, cases, strict=True):
+            for place, shown in zip(line, (image, image, bent), strict=True):
+                _bare(place)
+                _show(place, shown)
+            _arrows(line[1], flow)
+            line[0].set_title(title, fontsize=9, loc="left")
+            line[1].set_title(f"largest move {float(flow.norm(dim=0).max()):.1f} pixels", fontsize=9)
+            line[2].set_title("bent", fontsize=9)
+        return _png(figure)
+
+
+def _arrows(place: Any, flow: Tensor) -> None:
+    height, width = flow.shape[-2:]
+    stride = max(1, round(max(height, width) / 28))
+    rows, columns = np.mgrid[0:height:stride, 0:width:stride]
+    down, right = (part[::stride, ::stride].numpy() for part in flow)
+    seen = np.hypot(down, right) > 0.05
+    # Rows grow downwards, and so does the axis of an image: no sign is turned.
+    place.quiver(
+        (columns + right)[seen], (rows + down)[seen], -right[seen], -down[seen],
+        angles="xy", scale_units="xy", scale=1, color=MARK, width=0.006, headwidth=4,
+    )  # fmt: skip
+    place.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _show(place: Any, image: Tensor) -> None:
+    pixels = image.permute(1, 2, 0).numpy()
+    place.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+
+
+def _bare(place: Any) -> None:
+    place.set(xticks=[], yticks=[])
+    place.spines[:].set_visible(False)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return buffer.getvalue()
