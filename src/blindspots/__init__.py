@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from .attacks import FGSM as FGSM
     from .attacks import MIFGSM as MIFGSM
     from .attacks import PGD as PGD
+    from .attacks import Affine as Affine
     from .attacks import BisectedPGD as BisectedPGD
+    from .attacks import FlowBall as FlowBall
     from .attacks import GaussianNoise as GaussianNoise
     from .attacks import LegacyL1 as LegacyL1
     from .attacks import StAdv as StAdv
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 # The names a user types, and where each lives; a module is imported when a name of it is first used.
 _HOME = {
+    "Affine": "attacks",
     "Attack": "attack",
     "BIM": "attacks",
     "BisectedPGD": "attacks",
@@ -56,6 +59,7 @@ _HOME = {
     "Classifier": "classifiers",
     "FGM": "attacks",
     "FGSM": "attacks",
+    "FlowBall": "attacks",
     "GaussianNoise": "attacks",
     "Goal": "goal",
     "LegacyL1": "attacks",

@@ -126,9 +126,7 @@ class Attack(ABC):
         self.search(oracle)
         record = oracle.record
         oracle.verify(space.within(record.theta))
-        every = slice(0, len(images))
-        changed, measures = space.apply(record.theta, every), space.measures(record.theta)
-        return result_of(record, goal, case.index, images, changed, measures)
+        return result_of(record, goal, case.index, images, space)
 
 
 @dataclass(frozen=True)

@@ -165,3 +165,18 @@ class FlowLoss(Objective):
             return torch.sqrt(square + self.epsilon)
         still = square == 0
         return torch.where(still, 0, torch.sqrt(torch.where(still, 1, square)))
+
+
+def bend_measures(flow: Tensor) -> dict[str, Tensor]:
+    """How far flows (B, 2, H, W) bend their images, (B,) each in float64.
+
+    `flow` and `flow_mean`: the largest and the mean displacement in pixels; `flow_loss`: that of `FlowLoss()`.
+    """
+    measures: dict[str, list[Tensor]] = {"flow": [], "flow_mean": [], "flow_loss": []}
+    # A few at a time: the flow loss holds several times its flows, and a population may have thousands.
+    for part in flow.detach().split(64):
+        length = displacement(part.double())
+        measures["flow"].append(length.amax((1, 2)))
+        measures["flow_mean"].append(length.mean((1, 2)))
+        measures["flow_loss"].append(FlowLoss().of(part.double()))
+    return {name: torch.cat(values) for name, values in measures.items()}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from .goal import Goal
     from .record import Record
+    from .spaces import Space
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,16 @@ class Result:
     Attributes:
         images: (B, C, H, W), the adversarial image, or the best attempt where there was no success.
         success: bool, the goal was reached; re-derived from `images` by a fresh forward in full precision.
-        size: the change in each norm, by name, float64; l0 counts changed values. Of bent images besides `flow` and
-            `flow_mean`, the largest and the mean displacement in pixels.
+        size: the change in each norm, by name, float64; l0 counts changed values. Of bent images besides `flow`,
+            `flow_mean` and `flow_loss`: the largest and the mean displacement in pixels, and the roughness.
         labels, targets, index: as attacked; targets is None for an untargeted attack.
         prediction, confidence, margin: class, its softmax probability, and `Goal.margin` at `images`.
         clean_prediction, clean_confidence: the same at the images as given.
         forwards, backwards: model calls spent; steps: moves of the search.
         zero_gradients, bad_gradients: queries whose gradient was zero, or not finite.
         trace: one entry a query: `loss`, `size`, and `gradient` (its l2 norm); empty unless asked for.
+        flow: (B, 2, H, W), how many rows down and columns right of itself each pixel of `images` is read; None for
+            attacks that bend nothing.
     """
 
     images: Tensor
@@ -51,6 +54,7 @@ class Result:
     zero_gradients: Tensor
     bad_gradients: Tensor
     trace: tuple[dict[str, Tensor], ...] = ()
+    flow: Tensor | None = None
 
     @property
     def clean_correct(self) -> Tensor:
@@ -86,17 +90,18 @@ class Result:
 
 
 def result_of(
-    record: Record, goal: Goal, index: Tensor, clean: Tensor, images: Tensor, measures: dict[str, Tensor]
+    record: Record, goal: Goal, index: Tensor, clean: Tensor, space: Space
 ) -> Result:
-    """Read the result off the oracle's record; `measures` are the sizes that only the space knows."""
+    """Read the result off the oracle's record of a search in this space."""
     logits, before = record.logits, record.clean_logits
     assert logits is not None
     assert before is not None
+    images = space.apply(record.theta, slice(None))
     probabilities, clean_probabilities = logits.softmax(1), before.softmax(1)
     return Result(
         images=images,
         success=record.success,
-        size=sizes(images.double() - clean.double()) | measures,
+        size=sizes(images.double() - clean.double()) | space.measures(record.theta),
         labels=goal.labels,
         targets=goal.targets,
         index=index,
@@ -112,6 +117,7 @@ def result_of(
         zero_gradients=record.zero_gradients,
         bad_gradients=record.bad_gradients,
         trace=tuple(record.trace),
+        flow=space.flow(record.theta),
     )
 
 

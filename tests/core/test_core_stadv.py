@@ -219,7 +219,7 @@ def test_a_run_reports_displacements_and_exports_only_what_has_a_radius(tmp_path
     assert bent == "00-stadv-flow-5.0"
     rows, summary = run.rows(bent), bs.evaluation.summary.summarise(run)
     assert (rows["size_flow"].to_numpy() >= rows["size_flow_mean"].to_numpy()).all()
-    assert set(summary["jobs"][0]["sizes"]) == {"l0", "l1", "l2", "linf", "flow", "flow_mean"}
+    assert set(summary["jobs"][0]["sizes"]) == {"l0", "l1", "l2", "linf", "flow", "flow_mean", "flow_loss"}
     assert set(summary["jobs"][1]["sizes"]) == {"l0", "l1", "l2", "linf"}
     assert "size_flow" not in run.rows(other).column_names
     page = (run.path / "report.html").read_text()

@@ -15,7 +15,7 @@ from blindspots.attack import Attack
 from blindspots.attacks import ATTACKS
 
 # Radii at which some of the images of the victim are fooled and some are not.
-RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25}
+RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25, "affine": 0.25, "flow-linf": 0.03}
 
 # Constructor arguments that make an attack small; one entry an attack.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -30,6 +30,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "szegedy": {"steps": 5, "rounds": 2},
     "legacy-l1": {"steps": 8, "rate": 0.05, "weight": 20.0},
     "stadv": {"steps": 6, "halvings": 2},
+    "affine": {"rotations": 3, "shifts": 3, "steps": 6},
+    "flow-ball": {"steps": 6, "restarts": 2},
 }
 
 # Further settings that take another way through the code.
@@ -47,6 +49,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"flow_loss": "global", "kappa": 0.1, "padding": "zero", "neighbours": "von_neumann"},
         {"flow_loss": "mean", "iterate": "final"},
     ],
+    "affine": [
+        {"solver": "gradient", "rotation": 20.0, "zoom": 1.1, "restarts": 2},
+        {"solver": "random", "fill": "border"},
+        {"keep": "lowest", "rotation": 20.0, "zoom": 1.1, "zooms": 3, "rotations": 2, "shifts": 2},
+    ],
+    "flow-ball": [{"random_start": False, "restarts": 1, "tau": 0.0, "loss": "ce", "keep": "lowest"}],
 }
 
 

@@ -28,6 +28,11 @@ NESTED: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
     ("legacy-l1", "steps", {}, (1, 4, 12)),
     ("stadv", "steps", {}, (1, 3, 8)),
     ("stadv", "halvings", {}, (0, 1, 3)),
+    ("affine", "steps", {"solver": "random"}, (1, 4, 12)),
+    ("affine", "steps", {"solver": "gradient", "step_size": 0.05}, (1, 3, 8)),
+    ("affine", "restarts", {"solver": "gradient", "steps": 3}, (1, 2, 5)),
+    ("flow-ball", "steps", {"step_size": 0.01, "restarts": 1}, (1, 3, 8)),
+    ("flow-ball", "restarts", {"steps": 3}, (1, 2, 5)),
 ]
 # Fields of which more means a longer search; an attack that has one must be in NESTED with it.
 LONGER = {"steps", "restarts", "draws", "rounds", "halvings"}

@@ -2,10 +2,12 @@
 
 from ..attack import Attack
 from ..errors import unknown
+from .affine import Affine
 from .bim import BIM
 from .bisected import BisectedPGD
 from .fgm import FGM
 from .fgsm import FGSM
+from .flow_ball import FlowBall
 from .legacy_l1 import LegacyL1
 from .mifgsm import MIFGSM
 from .noise import GaussianNoise, UniformNoise
@@ -17,7 +19,7 @@ ATTACKS: dict[str, type[Attack]] = {
     attack.name: attack
     for attack in (
         *(UniformNoise, GaussianNoise, FGSM, FGM, BIM, PGD, MIFGSM, BisectedPGD),
-        *(Szegedy, LegacyL1, StAdv),
+        *(Szegedy, LegacyL1, StAdv, Affine, FlowBall),
     )
 }
 
@@ -36,7 +38,9 @@ __all__ = [
     "FGSM",
     "MIFGSM",
     "PGD",
+    "Affine",
     "BisectedPGD",
+    "FlowBall",
     "GaussianNoise",
     "LegacyL1",
     "StAdv",

@@ -226,7 +226,8 @@ class _Work:
         elif self.choices.keep_images == "none":
             keep[:] = False
         pixels = result.images[keep[attacked]] if result is not None else images[:0]
-        self.store.write_job(job, shard, columns, pixels, keep, time.perf_counter() - started)
+        flows = None if result is None or result.flow is None else result.flow[keep[attacked]]
+        self.store.write_job(job, shard, columns, pixels, keep, time.perf_counter() - started, flows)
         return int(columns["fooled"].sum())
 
 

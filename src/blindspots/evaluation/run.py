@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 NORMS = ("l0", "l1", "l2", "linf")
-# Sizes that jobs of other norms have besides: the largest and the mean displacement of a flow, in pixels.
-MEASURES = {"flow": ("flow", "flow_mean")}
+# Sizes that jobs of other norms have besides, the one that their radius holds first; see `measures` of the spaces.
+BENDS = ("flow", "flow_mean", "flow_loss")
+MEASURES = {
+    "flow": BENDS,
+    "affine": ("affine", "rotation", "shift", "zoom", *BENDS),
+    "flow-linf": ("flow-linf", "ball", *BENDS),
+}
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,13 @@ class Run:
         Only the asked images are read. Where a job holds several rows for an image, its first successful
         row is given, else its first. Images that are not stored (`kept`) are not in the answer.
         """
+        return self._stored("images", job_id, index)
+
+    def flows(self, job_id: str, index: list[int]) -> dict[int, Tensor]:
+        """The flows `(2, H, W)` that bent the stored images of these numbers; empty for jobs that bend none."""
+        return self._stored("flows", job_id, index)
+
+    def _stored(self, name: str, job_id: str, index: list[int]) -> dict[int, Tensor]:
         self.require_complete()
         if job_id not in ("clean", *self.job_ids):
             raise unknown("job", job_id, ("clean", *self.job_ids))
@@ -225,7 +237,7 @@ class Run:
                 continue
             success = table["success"].to_numpy() if job_id != "clean" else np.ones(len(numbers), dtype=bool)
             rows = [row for row in _first_success(numbers, success).tolist() if int(numbers[row]) in wanted]
-            found |= self._read_images(job_id, shard, numbers, rows)
+            found |= self._read_stored(name, job_id, shard, numbers, rows)
         return found
 
     def timings(self) -> dict[str, float]:
@@ -248,13 +260,17 @@ class Run:
         except (pa.ArrowException, OSError) as error:
             raise _damaged(file, str(error)) from error
 
-    def _read_images(self, part: str, shard: str, numbers: NDArray[np.int64], rows: list[int]) -> dict[int, Tensor]:
+    def _read_stored(
+        self, name: str, part: str, shard: str, numbers: NDArray[np.int64], rows: list[int]
+    ) -> dict[int, Tensor]:
         file, table = self.path / "images" / part / f"{shard}.safetensors", self._table_path(part, shard)
         try:
             with safe_open(file, framework="pt") as tensors:
                 if tensors.get_tensor("index").tolist() != numbers.tolist():
                     raise _damaged(file, "its images are not those of its table", f"delete '{table}'")
-                stored = tensors.get_slice("images")
+                if name == "flows" and name not in tensors.keys():  # noqa: SIM118  the file is no dict
+                    return {}
+                stored = tensors.get_slice(name)
                 return {int(numbers[row]): stored[row : row + 1][0] for row in rows}
         except (SafetensorError, OSError) as error:
             raise _damaged(file, str(error), f"delete '{table}'") from error

@@ -43,14 +43,24 @@ class Store:
         self._commit("clean", shard, columns, seconds)
 
     def write_job(
-        self, job: str, shard: str, columns: dict[str, Tensor], images: Tensor, stored: Tensor, seconds: float
+        self,
+        job: str,
+        shard: str,
+        columns: dict[str, Tensor],
+        images: Tensor,
+        stored: Tensor,
+        seconds: float,
+        flows: Tensor | None = None,
     ) -> None:
-        """The rows of one job on one shard, with the images (A, C, H, W) of the rows where `stored` is true."""
-        self._images(job, shard, images, columns["index"][stored])
+        """The rows of one job on one shard, with the images (A, C, H, W) of the rows where `stored` is true, and with
+        the flows (A, 2, H, W) that bent them, if any did."""
+        self._images(job, shard, images, columns["index"][stored], flows)
         self._commit(job, shard, columns, seconds)
 
-    def _images(self, part: str, shard: str, images: Tensor, index: Tensor) -> None:
+    def _images(self, part: str, shard: str, images: Tensor, index: Tensor, flows: Tensor | None = None) -> None:
         tensors = {"images": images.float().cpu().contiguous(), "index": index.cpu().contiguous()}
+        if flows is not None:
+            tensors["flows"] = flows.float().cpu().contiguous()
         replace_file(self.path / "images" / part / f"{shard}.safetensors", save(tensors))
 
     def _commit(self, part: str, shard: str, columns: dict[str, Tensor], seconds: float) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 from .. import noise
 from ..errors import BlindspotsError, unknown
-from ..flows import check_size, read
+from ..flows import bend_measures, check_size, read
 from ..lazy import torch
 from .space import Space
 
@@ -20,7 +20,7 @@ Fill = Literal["constant", "border"]
 class Affine(Space):
     """Images turned, shifted and zoomed about their centre.
 
-    theta (R, 4) lies in [-1, 1]: counter-clockwise angle in units of `rotation`, shift down and shift right in units
+    theta (R, 4) lies in [-radius, radius]: counter-clockwise angle in units of `rotation`, shift down and shift right in units
     of `shift`, and zoom, the factor being zoom ** theta. So one step moves every parameter by a like share of its
     limit, and a limit that allows nothing (0, 0 or 1) switches its parameter off. `parameters` gives the real values.
 
@@ -31,10 +31,13 @@ class Affine(Space):
         zoom: largest factor, at least 1; the smallest is 1 / zoom.
         fill: what lies beyond the border: `constant` (the value below) or `border` (the border's own pixels).
         value: the constant.
+        radius: the share of the limits that may be used.
 
     Source: Engstrom et al. 2019, "Exploring the landscape of spatial robustness", arXiv:1712.02779 (30 degrees and a
     tenth of the image; they search a grid of 31 x 5 x 5).
     """
+
+    kind: ClassVar[str] = "affine"
 
     def __init__(
         self,
@@ -44,16 +47,19 @@ class Affine(Space):
         zoom: float = 1.0,
         fill: Fill = "constant",
         value: float = 0.0,
+        radius: float = 1.0,
     ) -> None:
         check_size(images)
         if fill not in get_args(Fill):
             raise unknown("fill", fill, get_args(Fill))
-        for name, given, least in (("rotation", rotation, 0), ("shift", shift, 0), ("zoom", zoom, 1)):
+        limits = (("rotation", rotation, 0), ("shift", shift, 0), ("zoom", zoom, 1), ("share", radius, 0))
+        for name, given, least in limits:
             if not (given >= least and math.isfinite(given)):
                 raise BlindspotsError(f"the largest {name} must be at least {least}, got {given}")
         if not 0 <= value <= 1:
             raise BlindspotsError(f"the fill value must lie in [0, 1], got {value}")
         self.images, self.rotation, self.shift, self.zoom = images, rotation, shift, zoom
+        self.radius = radius
         # A margin of one pixel: beyond it the clamped read points find the constant, within it they fade into it.
         self._margin = 1 if fill == "constant" else 0
         self._source = torch.nn.functional.pad(images, (1,) * 4, value=value) if fill == "constant" else images
@@ -63,9 +69,28 @@ class Affine(Space):
         return self.images.new_zeros(len(self.images), 4)
 
     def start(self, keys: Tensor) -> Tensor:
-        return self.project(2 * noise.uniform(keys, (4,), self.images.dtype) - 1)
+        return self.project((2 * noise.uniform(keys, (4,), self.images.dtype) - 1) * self.radius)
 
     def apply(self, theta: Tensor, rows: slice) -> Tensor:
+        row, column = self._points(theta)
+        return read(self._source[rows], row + self._margin, column + self._margin)
+
+    def flow(self, theta: Tensor) -> Tensor:
+        row, column = self._points(theta)
+        height, width = self.images.shape[-2:]
+        here = torch.arange(height, dtype=theta.dtype, device=theta.device).unsqueeze(1)
+        return torch.stack((row - here, column - torch.arange(width, dtype=theta.dtype, device=theta.device)), 1)
+
+    def measures(self, theta: Tensor) -> dict[str, Tensor]:
+        """`affine`, the share of the limits that is used; `rotation` (degrees) and `shift` (pixels), the largest of both
+        directions, without sign; `zoom`, the factor; and of the flow it amounts to see `bend_measures`."""
+        angle, down, right, factor = self.parameters(theta.double()).unbind(1)
+        shift = torch.maximum(down.abs(), right.abs())
+        own = {"affine": self.size(theta.double()), "rotation": angle.abs(), "shift": shift, "zoom": factor}
+        return own | bend_measures(self.flow(theta))
+
+    def _points(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """The row and the column (R, H, W) at which each pixel reads the image."""
         height, width = self.images.shape[-2:]
         angle, down, right, factor = self.parameters(theta).view(-1, 4, 1, 1).unbind(1)
         angle = torch.deg2rad(angle)
@@ -74,9 +99,7 @@ class Affine(Space):
         column = torch.arange(width, dtype=theta.dtype, device=theta.device) - middle[1] - right
         # The way back: undo the shift, then the turn and the zoom. Rows grow downwards.
         cosine, sine = torch.cos(angle) / factor, torch.sin(angle) / factor
-        read_row = row * cosine + column * sine + (middle[0] + self._margin)
-        read_column = column * cosine - row * sine + (middle[1] + self._margin)
-        return read(self._source[rows], read_row, read_column)
+        return row * cosine + column * sine + middle[0], column * cosine - row * sine + middle[1]
 
     def parameters(self, theta: Tensor) -> Tensor:
         """Angle in degrees, shift down and right in pixels, and zoom factor (R, 4) of theta (R, 4)."""
@@ -97,13 +120,13 @@ class Affine(Space):
             2 * torch.arange(count, dtype=torch.float64) / (count - 1) - 1 if count > 1 and free else torch.zeros(1)
             for count, free in zip(counts, self._free.tolist(), strict=True)
         ]
-        return torch.cartesian_prod(*(line.to(self.images.device, self.images.dtype) for line in lines))
+        return self.radius * torch.cartesian_prod(*(line.to(self.images.device, self.images.dtype) for line in lines))
 
     def project(self, theta: Tensor) -> Tensor:
-        return torch.where(self._free, theta.clamp(-1, 1), 0)
+        return torch.where(self._free, theta.clamp(-self.radius, self.radius), 0)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
-        limit = self._free.to(self.images.dtype).expand(len(self.images), 4)
+        limit = (self.radius * self._free.to(self.images.dtype)).expand(len(self.images), 4)
         return -limit, limit
 
     def size(self, theta: Tensor) -> Tensor:
@@ -111,12 +134,12 @@ class Affine(Space):
         return theta.abs().amax(1)
 
     def within(self, theta: Tensor) -> Tensor:
-        """Every parameter inside its limit, exactly."""
-        return ((theta.abs() <= 1) & (self._free | (theta == 0))).all(1)
+        """Every parameter inside radius * (1 + 1e-6) of its limit, for the radius as rounded to the images' type."""
+        return ((theta.abs().double() <= self.radius * (1 + 1e-6)) & (self._free | (theta == 0))).all(1)
 
     def narrow(self, rows: Tensor) -> Self:
         part = object.__new__(type(self))
         part.images, part._source = self.images[rows], self._source[rows]
-        part.rotation, part.shift, part.zoom = self.rotation, self.shift, self.zoom
+        part.rotation, part.shift, part.zoom, part.radius = self.rotation, self.shift, self.zoom, self.radius
         part._margin, part._free = self._margin, self._free
         return part

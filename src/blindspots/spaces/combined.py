@@ -9,6 +9,8 @@ from ..errors import BlindspotsError
 from ..flows import held
 from ..geometry import NORMS
 from ..lazy import torch
+from .affine import Affine
+from .flow import Flow
 from .space import Space
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Combined(Space):
             with unit = 10 it moves a flow by 0.1 pixels.
     """
 
-    def __init__(self, images: Tensor, geometry: Space, norm: str, radius: float | Tensor, unit: float = 1.0) -> None:
+    def __init__(self, images: Tensor, geometry: Flow | Affine, norm: str, radius: float | Tensor, unit: float = 1.0) -> None:
         if norm not in ("linf", "l2", "l1"):
             raise BlindspotsError(f"a combined space takes a ball in linf, l2 or l1, got '{norm}'")
         if not unit > 0:
@@ -87,6 +89,17 @@ class Combined(Space):
     def size(self, theta: Tensor) -> Tensor:
         """The norm of the whole change x' - x, (R,): a bent image counts by its pixels."""
         return self.norm.size(self.apply(theta, slice(None)) - self.images)
+
+    def measures(self, theta: Tensor) -> dict[str, Tensor]:
+        """Those of the geometric part; `ball`, the norm of delta; and, under the names of both as in `flow-linf`, the
+        larger of delta's norm and of the geometric size over `unit`."""
+        bend, delta = self.parts(theta)
+        measures, ball = self.geometry.measures(bend), self.norm.size(delta.double())
+        kind = self.geometry.kind
+        return measures | {"ball": ball, f"{kind}-{self.norm.name}": torch.maximum(ball, measures[kind] / self.unit)}
+
+    def flow(self, theta: Tensor) -> Tensor | None:
+        return self.geometry.flow(self.parts(theta)[0])
 
     def within(self, theta: Tensor) -> Tensor:
         """The geometric part in its set, and ||delta|| <= radius * (1 + 1e-6) as computed in float64; the box holds by

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 from .. import noise
 from ..errors import BlindspotsError, unknown
-from ..flows import check_size, displacement, warp
+from ..flows import bend_measures, check_size, displacement, warp
 from ..lazy import torch
 from .space import Space
 
@@ -31,6 +31,8 @@ class Flow(Space):
 
     Source: Xiao et al. 2018, arXiv:1801.02612.
     """
+
+    kind: ClassVar[str] = "flow"
 
     def __init__(
         self,
@@ -85,9 +87,11 @@ class Flow(Space):
         return displacement(theta).mean((1, 2))
 
     def measures(self, theta: Tensor) -> dict[str, Tensor]:
-        """`flow` and `flow_mean`: the largest and the mean displacement in pixels."""
-        length = displacement(theta.double())
-        return {"flow": length.amax((1, 2)), "flow_mean": length.mean((1, 2))}
+        """See `bend_measures`."""
+        return bend_measures(theta)
+
+    def flow(self, theta: Tensor) -> Tensor:
+        return theta
 
     def within(self, theta: Tensor) -> Tensor:
         """No displacement above limit * (1 + 1e-6), and no pixel outside the range of its image, exactly."""

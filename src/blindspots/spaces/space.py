@@ -43,6 +43,10 @@ class Space(ABC):
         """What else tells how large theta is, by name, (R,) each in float64; the four norms are not among them."""
         return {}
 
+    def flow(self, theta: Tensor) -> Tensor | None:
+        """Where the pixels of theta are read, less where they are: (R, 2, H, W) in pixels; None where none moves."""
+        return None
+
     @abstractmethod
     def within(self, theta: Tensor) -> Tensor:
         """Is theta inside the set, (R,) bool, measured in float64 with the tolerance that the space states?"""
