@@ -41,7 +41,8 @@ def _subject(subject: Subject, rounds: int) -> list[Figure]:
     count = len(subject.images)
     for parameter in subject.module.parameters():
         parameter.requires_grad_(False)
-    chosen = bs.Classifier(subject.module).size(subject.images)
+    layout = bs.Classifier(subject.module).layout(subject.images)
+    chosen = layout.batch
     # The cost of max pooling depends on the values, so bare work is done on images that the attack has moved.
     moved = bs.PGD(RADII["linf"], steps=1, keep="lowest")(subject.module, subject.images, subject.labels).images
     seen = Subject(subject.name, subject.module, moved, subject.labels)
@@ -50,12 +51,16 @@ def _subject(subject: Subject, rounds: int) -> list[Figure]:
     works |= {f"gradient {count}": bare.gradients(seen, count), f"forward {count}": bare.forwards(seen, count)}
     works |= {"forward": bare.forwards(seen.head(PIECE), chosen)}
     meter = Meter(subject.module, works, every=count)
+    # In the usual memory format, as bare work is: what another format saves is no matter of overhead.
     model = bs.Classifier(meter, batch=chosen)
+    laid = bs.Classifier(meter, batch=chosen, channels_last=layout.channels_last)
     fixed = bs.Classifier(meter, batch=GIVEN)
-    runs: dict[str, list[Metered]] = {name: [] for name in (*RADII, "given")}
+    runs: dict[str, list[Metered]] = {name: [] for name in (*RADII, "given", "laid")}
     linf = bs.PGD(RADII["linf"], steps=STEPS, keep="lowest")
     for number in range(rounds):
         runs["given"].append(meter.run(partial(linf, fixed, subject.images, subject.labels)))
+        if layout.channels_last:
+            runs["laid"].append(meter.run(partial(linf, laid, subject.images, subject.labels)))
         for norm, radius in RADII.items():
             # The other norms are for information.
             if norm == "linf" or number % 2 == 0:
@@ -72,6 +77,11 @@ def _subject(subject: Subject, rounds: int) -> list[Figure]:
     }
     at_best, at_count = (f"gradient {best}", "forward", PIECE), (f"gradient {count}", f"forward {count}", count)
     name = subject.name
+    laid_out = (
+        [information(f"{name}: with channels last, as it chose, over the best batch", _ratios(runs["laid"], *at_best))]
+        if layout.channels_last
+        else []
+    )
     return [
         at_most(
             f"{name}: over its calls at the best batch ({best}; chosen: {chosen})",
@@ -87,6 +97,7 @@ def _subject(subject: Subject, rounds: int) -> list[Figure]:
         ),
         information(f"{name}: at the best batch, processor time", _ratios(runs["linf"], *at_best, clock="cpu")),
         information(f"{name}: with a batch of {GIVEN} given, over the best batch", _ratios(runs["given"], *at_best)),
+        *laid_out,
         information(f"{name}: l2 at the best batch", _ratios(runs["l2"], *at_best)),
         information(f"{name}: l1 at the best batch", _ratios(runs["l1"], *at_best)),
     ]

@@ -20,7 +20,7 @@ RADIUS, STEPS = 0.3, 40
 
 def run(quick: bool) -> list[Figure]:
     subject = conv_net().head(64) if quick else conv_net()
-    runs, batch = race(subject, bs.PGD(RADIUS, steps=STEPS, step_size=2.5 * RADIUS / STEPS), 2 if quick else 3)
+    runs, layout = race(subject, bs.PGD(RADIUS, steps=STEPS, step_size=2.5 * RADIUS / STEPS), 2 if quick else 3)
     others = {name: ratios(runs, name) for name in list(runs)[1:]}
     fastest = {
         way: [min(each) for each in zip(*(v for name, v in others.items() if name.endswith(way)), strict=True)]
@@ -29,7 +29,8 @@ def run(quick: bool) -> list[Figure]:
     given = others[f"blindspots, batch {GIVEN} given"]
     fooled = {name: min(r.own.value for r in each) for name, each in runs.items()}
     seconds = {name: median(r.own.wall for r in each) for name, each in runs.items()}
-    what = f"{subject.name}, linf {RADIUS}: {fooled['blindspots']} of {len(subject.images)} fall, batch chosen: {batch}"
+    fall = f"{fooled['blindspots']} of {len(subject.images)} fall"
+    what = f"{subject.name}, linf {RADIUS}: {fall}, batch chosen: {layout.batch}"
     return [
         at_least(
             f"{what}; fastest other library over blindspots",
@@ -42,6 +43,6 @@ def run(quick: bool) -> list[Figure]:
             f"the same, with a batch of {GIVEN} given to blindspots",
             [a / b for a, b in zip(fastest["as it comes"], given, strict=True)],
         ),
-        information(f"the same, fed by hand in model batches of {batch}", fastest["fed by hand"]),
+        information(f"the same, fed by hand in model batches of {layout.batch}", fastest["fed by hand"]),
         *(information(name, values) for name, values in others.items()),
     ]

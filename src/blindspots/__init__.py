@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .models import save_model as save_model
     from .record import Budget as Budget
     from .result import Result as Result
+    from .studies import reproduce as reproduce
     from .training import TrainSettings as TrainSettings
     from .training import fit as fit
 
@@ -78,6 +79,7 @@ _HOME = {
     "evaluate": "evaluation.driver",
     "export": "exporting",
     "fit": "training",
+    "reproduce": "studies",
     "save_model": "models",
     "transfer": "defences.judge",
 }

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .batching import chunks, fill, tune
+from .batching import Layout, chunks, fill, tune
 from .errors import BlindspotsError
 from .lazy import torch
 
@@ -36,6 +36,8 @@ class Classifier:
         device: `auto` (where the module's parameters are), `cpu`, `cuda`, `cuda:1`, ...
         batch: images per model call; None tunes it once by measurement. All calls have exactly this shape, so that
             the answer for an image does not depend on how many others are asked about.
+        channels_last: lay images out with their channels side by side, which is faster for many networks. None
+            measures it together with the batch, and means no where a batch is given.
         amp: `bfloat16` or `float16` runs the model in mixed precision; every success is then verified in float32.
         outputs: `probabilities` says that the module ends in a softmax; their logarithm is taken as logits.
         name: what to call it in reports.
@@ -56,6 +58,7 @@ class Classifier:
         classes: int | None = None,
         device: str | torch.device = "auto",
         batch: int | None = None,
+        channels_last: bool | None = None,
         amp: Precision | None = None,
         outputs: Outputs = "logits",
         name: str = "",
@@ -84,12 +87,13 @@ class Classifier:
         self.mean = None if mean is None else tuple(float(m) for m in mean)
         self.std = None if std is None else tuple(float(s) for s in std)
         self.classes, self.batch, self.amp, self.outputs = classes, batch, amp, outputs
+        self.channels_last = channels_last
         self.name = name or type(module).__name__
         self.spec, self.weights, self.trained = spec, weights, trained
         self.defences: tuple[Defence, ...] = ()
         self.was_training = [n or "the module itself" for n, m in module.named_modules() if m.training]
         self._depth = 0
-        self._tuned: dict[tuple[int, ...], int] = {}
+        self._tuned: dict[tuple[int, ...], Layout] = {}
 
     @property
     def hash(self) -> str:
@@ -148,11 +152,19 @@ class Classifier:
 
     def forward(self, images: Tensor, exact: bool = False) -> Tensor:
         """Logits (B, K) of one model batch, differentiable; only inside a `session`. `exact` switches amp off."""
+        return self._answer(images, self.layout(images).channels_last, exact)
+
+    def _answer(self, images: Tensor, channels_last: bool, exact: bool = False) -> Tensor:
         for defence in self.defences:
             images = defence(images)
-        # Always a new tensor: a module that normalises in place would otherwise write into the images themselves.
         mean, std = self._mean, self._std
-        images = images.clone() if mean is None or std is None else (images - mean) / std
+        if mean is not None and std is not None:
+            images = (images - mean) / std
+        # Always a new tensor: a module that normalises in place would otherwise write into the images themselves.
+        if channels_last:
+            images = images.clone(memory_format=torch.channels_last)
+        elif mean is None:
+            images = images.clone()
         if self.amp is None or exact:  # a session has switched the caller's autocast off
             logits = self.module(images)
         else:
@@ -219,12 +231,16 @@ class Classifier:
 
     def size(self, images: Tensor) -> int:
         """The model batch for images of this shape: the one given, or the tuned one."""
+        return self.layout(images).batch
+
+    def layout(self, images: Tensor) -> Layout:
+        """Model batch and memory format for images of this shape: as given, or measured at the first call."""
         if self.batch is not None:
-            return self.batch
+            return Layout(self.batch, bool(self.channels_last))
         shape = tuple(images.shape[1:])
         if shape not in self._tuned:
             with self.session():
-                self._tuned[shape] = tune(self.forward, images[:1], self.device)
+                self._tuned[shape] = tune(self._answer, images[:1].detach(), self.device, self.channels_last)
         return self._tuned[shape]
 
     @cached_property

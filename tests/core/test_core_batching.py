@@ -48,24 +48,24 @@ def test_every_call_has_the_same_shape() -> None:
 def test_tuning_gives_a_sane_number_and_stops_where_batches_bring_nothing() -> None:
     calls: list[int] = []
 
-    def forward(images: torch.Tensor) -> torch.Tensor:
+    def forward(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
         calls.append(len(images))
         return images.flatten(1)[:, :2] * 2
 
-    batch = tune(forward, torch.rand(1, 1, 4, 4), torch.device("cpu"))
+    batch = tune(forward, torch.rand(1, 1, 4, 4), torch.device("cpu")).batch
     assert batch in {2**k for k in range(10)}
     assert max(calls) <= 512
 
 
 def test_tuning_survives_running_out_of_memory() -> None:
-    def forward(images: torch.Tensor) -> torch.Tensor:
+    def forward(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
         if len(images) > 4:
             raise torch.OutOfMemoryError("no memory left")
         return images.flatten(1) * 2
 
-    assert tune(forward, torch.rand(1, 1, 4, 4), torch.device("cpu")) <= 4
+    assert tune(forward, torch.rand(1, 1, 4, 4), torch.device("cpu")).batch <= 4
 
-    def hopeless(images: torch.Tensor) -> torch.Tensor:
+    def hopeless(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
         raise torch.OutOfMemoryError("no memory left")
 
     with pytest.raises(BlindspotsError, match="too little memory for one image"):
@@ -73,4 +73,41 @@ def test_tuning_survives_running_out_of_memory() -> None:
 
 
 def test_models_without_a_gradient_can_be_tuned() -> None:
-    assert tune(lambda images: images.detach().flatten(1), torch.rand(1, 1, 2, 2), torch.device("cpu")) >= 1
+    layout = tune(lambda images, _: images.detach().flatten(1), torch.rand(1, 1, 2, 2), torch.device("cpu"))
+    assert layout.batch >= 1
+
+
+def test_channels_last_are_taken_where_they_are_faster_and_left_where_they_fail() -> None:
+    def faster(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+        # Work that takes a hundred times as long in the other format, whatever else the machine does.
+        turns = 1 if channels_last else 100
+        for _ in range(turns):
+            images = images @ torch.eye(64)
+        return images.flatten(1)
+
+    def failing(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+        if channels_last:
+            raise RuntimeError("view size is not compatible with input tensor's size and stride")
+        return images.flatten(1)
+
+    example = torch.rand(1, 1, 64, 64)
+    assert tune(faster, example, torch.device("cpu")).channels_last
+    assert not tune(faster, example, torch.device("cpu"), False).channels_last
+    assert not tune(failing, example, torch.device("cpu")).channels_last
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_last_reach_the_module_and_change_no_answer(channels: int) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Watched(torch.nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(x.stride())
+            return super().forward(x).amax((2, 3))
+
+    torch.manual_seed(0)
+    module, images = Watched(channels, 5, 3), torch.rand(6, channels, 8, 8)
+    logits = [Classifier(module, batch=4, channels_last=last).logits(images) for last in (False, True)]
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-6)
+    assert seen[0] == (channels * 64, 64, 8, 1)
+    assert seen[-1] == (channels * 64, 1, 8 * channels, channels)

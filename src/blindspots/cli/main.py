@@ -12,13 +12,14 @@ import tyro
 from rich.console import Console
 
 from ..errors import BlindspotsError
-from . import attack, evaluate, listing, runs, train
+from . import attack, evaluate, listing, reproduce, runs, train
 from .options import Command
 
 COMMANDS: dict[str, type[Command]] = {
     "evaluate": evaluate.Evaluate,
     "attack": attack.Attack,
     "train": train.Train,
+    "reproduce": reproduce.Reproduce,
     "show": runs.Show,
     "report": runs.Report,
     "export": runs.Export,

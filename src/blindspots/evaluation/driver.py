@@ -87,7 +87,7 @@ def evaluate(
 
     >>> run = evaluate("small-cnn", "digits", out="runs/doc")  # doctest: +SKIP
     """
-    # A copy, so that the batch of this run does not stay on the caller's classifier.
+    # A copy, so that the layout of this run does not stay on the caller's classifier.
     wrapped = copy.copy(model if isinstance(model, Classifier) else classifier(model))
     images = data if isinstance(data, ImageData) else dataset(data)
     chosen = list(attacks) if attacks is not None else default_attacks(images.name)
@@ -99,7 +99,9 @@ def evaluate(
     identity = make_identity(wrapped, images, chosen, choices)
     path = Path(out) if out is not None else default_out(wrapped.name, images.name, identity)
     if batch is not None or wrapped.batch is None:
-        wrapped.batch = batch or _stored_batch(path)
+        wrapped.batch = batch
+        if batch is None:
+            _take_stored_layout(wrapped, path)
     manifest = make_manifest(wrapped, images, chosen, choices)
     _claim(path, manifest)
     lock = FileLock(path / f".lock-{number}-of-{parts}")
@@ -231,11 +233,11 @@ class _Work:
         return int(columns["fooled"].sum())
 
 
-def _stored_batch(path: Path) -> int | None:
-    """The model batch of the run that is there, so that it can go on as it began."""
-    if not (path / "manifest.json").is_file():
-        return None
-    return int(Run(path).manifest["batch"])
+def _take_stored_layout(model: Classifier, path: Path) -> None:
+    """The model batch and memory format of the run that is there, if one is, so that it can go on as it began."""
+    if (path / "manifest.json").is_file():
+        manifest = Run(path).manifest
+        model.batch, model.channels_last = int(manifest["batch"]), bool(manifest.get("channels_last"))
 
 
 def _claim(path: Path, manifest: dict[str, Any]) -> None:

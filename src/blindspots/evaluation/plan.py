@@ -20,7 +20,7 @@ from ..hardware import hardware, versions
 from ..record import Budget
 from ..settings import plain
 from .run import FORMAT
-from .tuning import model_batch
+from .tuning import model_layout
 
 if TYPE_CHECKING:
     from ..classifiers import Classifier
@@ -82,7 +82,8 @@ def make_manifest(model: Classifier, data: ImageData, attacks: Sequence[Attack],
     """
     targets = choices.targets
     few, _, _ = data.batch(0, min(PROBED, len(data)))
-    model.batch = model_batch(model, few)
+    layout = model_layout(model, few)
+    model.batch, model.channels_last = layout.batch, layout.channels_last
     probes = probe(model, few)
     broken = next((flag for flag in probes if flag.code == "bad-outputs"), None)
     if broken is not None and not bool(torch.isfinite(model.logits(few)).all(1).any()):
@@ -110,6 +111,7 @@ def make_manifest(model: Classifier, data: ImageData, attacks: Sequence[Attack],
         },
         "seed": choices.seed,
         "batch": model.batch,
+        "channels_last": model.channels_last,
         "model": _describe_model(model, classes),
         "data": data.describe(),
         "class_names": names,

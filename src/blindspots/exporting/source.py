@@ -99,6 +99,7 @@ def model_of(run: Run, given: Classifier | nn.Module | None) -> Classifier:
             f"{about['hash'][:8]}): pass the model that was evaluated, with its weights and its normalisation"
         )
     wrapped.batch = int(run.manifest["batch"])
+    wrapped.channels_last = bool(run.manifest.get("channels_last"))
     return wrapped
 
 

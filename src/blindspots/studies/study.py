@@ -129,7 +129,7 @@ class Study(ABC):
             f"Data: {self.data}; seed {self.seed}; {'full' if self.full else 'quick'} size. "
             + ", ".join(f"{name} {number}" for name, number in known.items())
             + f"; {machine['device']} ({machine['processor']}), {machine['threads']} thread(s). Intervals are 95 % "
-            "Clopper-Pearson intervals of the share of images; they tell nothing of other trainings of the same networks."
+            "Clopper-Pearson intervals of the share of images; they tell nothing of other trainings of these networks."
         )
 
 

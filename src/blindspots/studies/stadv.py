@@ -1,7 +1,7 @@
 """The study of spatially transformed adversarial examples, and of why reproductions of them fail.
 
-Sources: Xiao et al. 2018, "Spatially transformed adversarial examples", arXiv:1801.02612 (tables 4 and 1); Grotepass and
-van Moergestel 2024, "CS4240 Deep learning: Paper Reproduction Project", github.com/Sebastiaanvm/DL_Group35.
+Sources: Xiao et al. 2018, "Spatially transformed adversarial examples", arXiv:1801.02612 (tables 4 and 1); Grotepass
+and van Moergestel 2024, "CS4240 Deep learning: Paper Reproduction Project", github.com/Sebastiaanvm/DL_Group35.
 """
 
 from __future__ import annotations
@@ -67,17 +67,19 @@ class Setting:
 def ablation() -> tuple[Setting, ...]:
     """Every setting that the paper leaves open or that a reproduction changed, one at a time."""
     first: dict[str, Any] = {"padding": "zero", "iterate": "final", "halvings": 0}
+    theirs: dict[str, Any] = {**first, "kappa": 0.5}
+    torn: dict[str, Any] = {"start": "gaussian", "spread": 1.0}
     fixed: dict[str, Any] = {"halvings": 0}
     loose: dict[str, Any] = {"halvings": 0, "flow_loss": "global"}
     return (
-        Setting("first reproduction: softmax inside, zero padding, kappa +0.5, final iterate", PlusKappa(kappa=0.5, **first), True),
-        Setting("the same, start N(0,1)", PlusKappa(kappa=0.5, start="gaussian", spread=1.0, **first), True),
-        Setting("the same, start N(0,1), tau 0.0001", PlusKappa(kappa=0.5, start="gaussian", spread=1.0, tau=1e-4, **first), True),
+        Setting("reproduction: softmax inside, zero padding, kappa +0.5, final iterate", PlusKappa(**theirs), True),
+        Setting("reproduction, start N(0,1)", PlusKappa(**theirs, **torn), True),
+        Setting("reproduction, start N(0,1), tau 0.0001", PlusKappa(tau=1e-4, **theirs, **torn), True),
         Setting("softmax inside, kappa 0", StAdv(**first), True),
         Setting("softmax inside, kappa 0, tolerance 1e-10", StAdv(tolerance=1e-10, **first), True),
         Setting("softmax inside, best iterate, global", StAdv(**loose), True),
         Setting("logits, zero padding, final iterate", StAdv(**first)),
-        Setting("logits, zero padding, final iterate, start N(0,1)", StAdv(start="gaussian", spread=1.0, **first)),
+        Setting("logits, zero padding, final iterate, start N(0,1)", StAdv(**first, **torn)),
         Setting("logits, final iterate", StAdv(iterate="final", **fixed)),
         Setting("sum (equation 4), tau 0.05", StAdv(**fixed)),
         Setting("sum, tolerance 1e-10", StAdv(tolerance=1e-10, **fixed)),

@@ -105,13 +105,13 @@ class SzegedyStudy(Study):
                 "Errors and mean distortion",
                 (
                     "network", "lambda", "train error: paper", "here", "test error: paper", "here", "distortion: paper",
-                    "here, targeted", "here, untargeted", "targets reached", "untargeted", "fooled by noise of that size",
-                    "gradients an image", "time",
+                    "here, targeted", "here, untargeted", "targets reached", "untargeted",
+                    "fooled by noise of that size", "gradients an image", "time",
                 ),
                 rows,
             ),
             Picture("images.png", grid(pictured, names, ["image", "fooled", "change"], set()),
-                    "An image, the same with another answer (random target), and the change, stretched to the grey scale"),
+                    "An image, the same with another answer (random target), and the change, stretched to all greys"),
             *self._legacy_blocks(legacy),
         ]  # fmt: skip
 

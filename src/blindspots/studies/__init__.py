@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .studies import STUDIES, reproduce
+from .named import STUDIES, reproduce
 
 __all__ = ["STUDIES", "reproduce"]
