@@ -90,9 +90,7 @@ class Result:
         )
 
 
-def result_of(
-    record: Record, goal: Goal, index: Tensor, clean: Tensor, space: Space
-) -> Result:
+def result_of(record: Record, goal: Goal, index: Tensor, clean: Tensor, space: Space) -> Result:
     """Read the result off the oracle's record of a search in this space."""
     logits, before = record.logits, record.clean_logits
     assert logits is not None

@@ -39,7 +39,9 @@ def test_on_a_flat_image_only_the_ball_counts(linear) -> None:
     image = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64)
     label = net(image).argmax(1)
     weight = net[1].weight.detach()
-    reach = float((net(image)[0, label] - net(image)[0, 1 - label]).detach()) / float((weight[0] - weight[1]).abs().sum())
+    reach = float((net(image)[0, label] - net(image)[0, 1 - label]).detach()) / float(
+        (weight[0] - weight[1]).abs().sum()
+    )
     for factor, falls in ((1.01, True), (0.99, False)):
         result = FlowBall(reach * factor, steps=10)(Classifier(net, classes=2, batch=1), image, label)
         assert result.success.tolist() == [falls]

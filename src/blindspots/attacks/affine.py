@@ -109,7 +109,9 @@ class Affine(Attack):
         for draw in range(self.steps if grid is None else len(grid)):
             if not len(oracle.rows):
                 return
-            theta = oracle.space.start(oracle.keys(draw=draw)) if grid is None else grid[draw].expand(len(oracle.rows), 4)
+            theta = (
+                oracle.space.start(oracle.keys(draw=draw)) if grid is None else grid[draw].expand(len(oracle.rows), 4)
+            )
             oracle.query(theta, gradient=False)
             oracle.step()
             oracle.compact()

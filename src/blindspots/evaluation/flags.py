@@ -148,9 +148,9 @@ def _gradient_flags(jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
         if not count:
             break
         text = (
-            f"In {worst.job['id']}, {count} of {int(worst.attacked.sum())} attacked images met a loss or a "
-            "gradient that is infinite or not a number. The attack could not follow it, so the robust accuracy is too high. Look for a "
-            "division, a logarithm or a square root at zero in the model, or an overflow in half precision."
+            f"In {worst.job['id']}, {count} of {int(worst.attacked.sum())} attacked images met a loss or a gradient "
+            "that is infinite or not a number. The attack could not follow it, so the robust accuracy is too high. "
+            "Look for a division, a logarithm or a square root at zero in the model, or an overflow in half precision."
         )
         found.append(_flag("bad-gradients", "error", "Some losses or gradients are not finite", text, worst.job["id"]))
     return found

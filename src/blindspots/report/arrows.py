@@ -14,7 +14,7 @@ SHORTEST = 0.25  # an arrow below this length, in cells, is not drawn
 
 
 def arrows(flow: NDArray[Any]) -> tuple[str, int]:
-    """The arrows of a flow (2, H, W) in pixels as the path of an SVG of W x H units, and how much longer they are drawn.
+    """The arrows of a flow (2, H, W) in pixels as a path in an SVG of W x H units, and how much longer they are drawn.
 
     An arrow ends where a pixel stands and begins where its value is read, so it shows which way the picture moves. Of
     every square of pixels the longest displacement is drawn.
@@ -43,7 +43,7 @@ def stretch(longest: float, room: float) -> int:
     (5, 1, 1)
     """
     steps = [digit * 10**power for power in range(3) for digit in (1, 2, 5)] + [1000]
-    return max(step for step in steps if step == 1 or (longest > 0 and step * longest <= room))
+    return max(int(step) for step in steps if step == 1 or (longest > 0 and step * longest <= room))
 
 
 def _arrow(head: tuple[float, float], back: tuple[float, float], cell: int) -> str:
@@ -57,5 +57,13 @@ def _arrow(head: tuple[float, float], back: tuple[float, float], cell: int) -> s
     def at(far: float, aside: float) -> str:
         return f"{head[0] + far * along[0] + aside * across[0]:.2f} {head[1] + far * along[1] + aside * across[1]:.2f}"
 
-    corners = [at(0, 0), at(tip, half), at(tip, shaft), at(long, shaft), at(long, -shaft), at(tip, -shaft), at(tip, -half)]
+    corners = [
+        at(0, 0),
+        at(tip, half),
+        at(tip, shaft),
+        at(long, shaft),
+        at(long, -shaft),
+        at(tip, -shaft),
+        at(tip, -half),
+    ]
     return f"M{'L'.join(corners)}z"

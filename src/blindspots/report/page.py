@@ -111,7 +111,7 @@ def _strips(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _bends(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """For every measure of bent images, how it spreads over the successes of each job; `top` ends the scale of a norm."""
+    """For every measure of bent images, how it spreads over the successes of each job; `top` ends a norm's scale."""
     tables = []
     for name, title in words.MEASURES.items():
         jobs = [job for job in summary["jobs"] if job["bends"].get(name)]

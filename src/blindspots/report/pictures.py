@@ -160,7 +160,7 @@ def _picture(run: Run, verdict: Verdicts, position: int, job: str) -> Picture:
         original=png(before),
         adversarial=png(after),
         difference=png(0.5 + factor * change),
-        arrows=drawn,
+        arrows=drawn or None,  # a flow that moves next to nothing is not drawn
         stretch=stretch,
     )
 

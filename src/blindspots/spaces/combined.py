@@ -31,7 +31,9 @@ class Combined(Space):
             with unit = 10 it moves a flow by 0.1 pixels.
     """
 
-    def __init__(self, images: Tensor, geometry: Flow | Affine, norm: str, radius: float | Tensor, unit: float = 1.0) -> None:
+    def __init__(
+        self, images: Tensor, geometry: Flow | Affine, norm: str, radius: float | Tensor, unit: float = 1.0
+    ) -> None:
         if norm not in ("linf", "l2", "l1"):
             raise BlindspotsError(f"a combined space takes a ball in linf, l2 or l1, got '{norm}'")
         if not unit > 0:
