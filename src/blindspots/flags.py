@@ -5,7 +5,7 @@ Flags between attacks (one step beats many, noise beats gradients) are derived f
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .lazy import torch
@@ -95,12 +95,21 @@ def gradient_flags(attacked: Tensor, zero: Tensor, bad: Tensor, backwards: Tenso
             Flag(
                 "bad-gradients",
                 "error",
-                "Gradients are not finite",
-                f"For {broken} of {count} attacked images some gradients are NaN or infinite; those values were left "
-                "out of the steps. Look for square roots at zero, logarithms or divisions in the model.",
+                "Losses or gradients are not finite",
+                f"For {broken} of {count} attacked images some losses or gradients are NaN or infinite; such points "
+                "never count, and such gradients were left out of the steps. Look for square roots at zero, logarithms "
+                "or divisions in the model.",
             )
         )
     return tuple(flags)
+
+
+def blamed(flags: tuple[Flag, ...], withstood: int, attacked: int) -> tuple[Flag, ...]:
+    """The flags, of which a softmax at the end of the model is named as the reason why attacks on it failed."""
+    if not withstood:
+        return flags
+    reason = f" {withstood} of {attacked} attacked images withstood, and this is the likely reason."
+    return tuple(replace(flag, text=flag.text + reason) if flag.code == "probabilities" else flag for flag in flags)
 
 
 def probe(classifier: Classifier, images: Tensor) -> tuple[Flag, ...]:

@@ -174,7 +174,7 @@ def bend_measures(flow: Tensor) -> dict[str, Tensor]:
     """
     measures: dict[str, list[Tensor]] = {"flow": [], "flow_mean": [], "flow_loss": []}
     # A few at a time: the flow loss holds several times its flows, and a population may have thousands.
-    for part in flow.detach().split(64):
+    for part in torch.split(flow.detach(), 64):
         length = displacement(part.double())
         measures["flow"].append(length.amax((1, 2)))
         measures["flow_mean"].append(length.mean((1, 2)))

@@ -125,12 +125,14 @@ class Oracle:
         loss, logits = torch.cat(losses).to(self.images.dtype), torch.cat(answers)
         slope = torch.cat(slopes) if gradient else None
         record.forwards[rows] += active
+        finite = torch.isfinite(loss)
+        record.bad_gradients[rows] += active & ~finite
         self._judge(theta, loss, logits, active)
         self._settled[rows] |= self._last(torch.zeros_like(active), gradient)
         if slope is not None:
             needed = active & self.active
             record.backwards[rows] += needed
-            self._inspect(slope, needed)
+            self._inspect(slope, needed, finite)
         if self._traced:
             self._trace(theta, loss, slope, active, active & self.active)
         return Answer(loss, slope, logits)
@@ -291,16 +293,16 @@ class Oracle:
                 parts.append(self._classifier.forward(fill(images, self._batch), exact=True)[chunk.valid])
         return torch.cat(parts)
 
-    def _inspect(self, slope: Tensor, needed: Tensor) -> None:
-        """Count zero and non-finite gradients, and replace what is not finite by zero."""
+    def _inspect(self, slope: Tensor, needed: Tensor, finite: Tensor) -> None:
+        """Count zero and non-finite gradients where the loss is finite, and replace what is not finite by zero."""
         size = torch.linalg.vector_norm(slope.flatten(1), dim=1)
         if bool(((size > 0) & torch.isfinite(size)).all()):
             return
         # Squares of tiny or huge values vanish or overflow where the values do not.
         peak = slope.flatten(1).abs().amax(1)
         bad = ~torch.isfinite(peak)
-        self.record.bad_gradients[self.rows] += bad & needed
-        self.record.zero_gradients[self.rows] += (peak == 0) & needed
+        self.record.bad_gradients[self.rows] += bad & needed & finite
+        self.record.zero_gradients[self.rows] += (peak == 0) & needed & finite
         torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0, out=slope)
 
     def _last(self, asked: Tensor, gradient: bool) -> Tensor:

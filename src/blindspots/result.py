@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from .flags import Flag, gradient_flags, output_flags
+from .flags import Flag, blamed, gradient_flags, output_flags
 from .geometry import sizes
 from .lazy import torch
 
@@ -30,7 +30,7 @@ class Result:
         prediction, confidence, margin: class, its softmax probability, and `Goal.margin` at `images`.
         clean_prediction, clean_confidence: the same at the images as given.
         forwards, backwards: model calls spent; steps: moves of the search.
-        zero_gradients, bad_gradients: queries whose gradient was zero, or not finite.
+        zero_gradients, bad_gradients: queries whose gradient was zero; whose loss or gradient was not finite.
         trace: one entry a query: `loss`, `size`, and `gradient` (its l2 norm); empty unless asked for.
         flow: (B, 2, H, W), how many rows down and columns right of itself each pixel of `images` is read; None for
             attacks that bend nothing.
@@ -68,8 +68,9 @@ class Result:
         # Attacked towards several targets, an image has several rows side by side, with the same clean outputs.
         first = torch.ones_like(attacked)
         first[1:] = self.index[1:] != self.index[:-1]
+        right = self.clean_correct
         return (
-            *output_flags(self.clean_outputs[first]),
+            *blamed(output_flags(self.clean_outputs[first]), int((right & ~self.success).sum()), int(right.sum())),
             *gradient_flags(attacked, self.zero_gradients, self.bad_gradients, self.backwards),
         )
 

@@ -223,7 +223,7 @@ def test_a_run_reports_displacements_and_exports_only_what_has_a_radius(tmp_path
     assert set(summary["jobs"][1]["sizes"]) == {"l0", "l1", "l2", "linf"}
     assert "size_flow" not in run.rows(other).column_names
     page = (run.path / "report.html").read_text()
-    assert "largest displacement of a bent image" in page
+    assert "How far images are bent" in page
     assert bs.Run(run.path).verdicts(bent).sizes["flow"].max() <= 5
     with pytest.raises(BlindspotsError, match=f"the images of the job '{bent}' are bent"):
         bs.export(run.path, tmp_path / "out", format="npz", model=model)

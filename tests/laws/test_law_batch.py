@@ -58,6 +58,8 @@ def test_company_changes_nothing(victim, case: Case, dtype: torch.dtype) -> None
     for way, (rows, population) in WAYS.items():
         part = attack(victim, case, dtype, rows, population=population)
         assert differing(part, whole, rows, EXACT) == [], way
+        if whole.flow is not None:
+            assert torch.equal(part.flow, whole.flow[rows]), way
 
 
 @pytest.mark.parametrize("batch", [1, 32])

@@ -15,7 +15,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from blindspots import BIM, FGM, FGSM, PGD, Classifier
+from blindspots import BIM, FGM, FGSM, PGD, Affine, Classifier
 
 pytestmark = pytest.mark.peer
 
@@ -242,6 +242,29 @@ def test_l2_pgd_of_foolbox_without_random_start(trained, foolbox_model) -> None:
     late &= ((theirs > 0) & (theirs < 1)).flatten(1).all(1)
     assert int(late.sum()) >= 10
     agree(mine[late], theirs[late], 1e-5)
+
+
+@pytest.mark.parametrize(("angles", "shifts"), [(9, 1), (1, 5)])
+def test_affine_grid_of_foolbox(trained, foolbox_model, angles: int, shifts: int) -> None:
+    """The same images fall over the same grid of angles, or of shifts; together the two turn the shift or not."""
+    import foolbox
+
+    net, images, labels = trained
+    attack = Affine(rotation=40 if angles > 1 else 0, rotations=angles, shift=0.4 if shifts > 1 else 0.0, shifts=shifts)
+    # Foolbox's pixel is 1 / n of the way between the outermost pixels, which are n - 1 apart.
+    theirs = foolbox.attacks.SpatialAttack(
+        max_rotation=40 if angles > 1 else 0,
+        num_rotations=angles,
+        max_translation=0.4 * 8 / 7 if shifts > 1 else 0,
+        num_translations=shifts,
+        grid_search=True,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fallen = theirs(foolbox_model, images, labels)[2]
+    mine = attack(Classifier(net, classes=10, batch=32), images, labels).success
+    assert 0.05 < float(mine.float().mean()) < 0.95
+    assert float((mine == fallen).float().mean()) >= 0.99
 
 
 def rate(images: Tensor, trained: tuple[nn.Module, Tensor, Tensor]) -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bent_run import bent_run
 from report_example import example
 
 from blindspots.evaluation.run import Run
@@ -47,6 +48,11 @@ CONTRAST = """() => {
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = Run(example(tmp_path_factory.mktemp("browser") / "run"))
     return write_report(run, summarise(run), run.path / "report.html")
+
+
+@pytest.fixture(scope="module")
+def bent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bent_run(tmp_path_factory.mktemp("browser") / "bent").path / "report.html"
 
 
 @pytest.fixture(scope="module")
@@ -133,4 +139,49 @@ def test_prints_on_white(browser: Any, report: Path) -> None:
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    page.context.close()
+
+
+@pytest.mark.parametrize(("width", "across"), [(390, 2), (1280, 4)])
+def test_bent_images_fit_the_screen_and_stay_large(browser: Any, bent: Path, width: int, across: int) -> None:
+    page, said = visit(browser, bent, width=width)
+    assert [line for line in said if not line.startswith("asked: data:")] == [f"asked: {bent.as_uri()}"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    boxes = page.eval_on_selector_all(
+        ".pictures .bent",
+        "all => all.map(one => [...one.querySelectorAll('img, svg')].map(e => e.getBoundingClientRect().toJSON()))",
+    )
+    assert boxes
+    for panels in boxes:
+        assert len(panels) == 4, "original, attacked, change, arrows"
+        assert len({round(panel["left"]) for panel in panels}) == across
+        assert len({round(panel["width"]) for panel in panels}) == 1
+        assert panels[0]["width"] >= 140
+        assert all(abs(panel["width"] - panel["height"]) <= 1 for panel in panels)
+    page.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_arrows_and_text_of_bent_images_stand_out(browser: Any, bent: Path, scheme: str) -> None:
+    page, _ = visit(browser, bent, scheme=scheme)
+    contrast, text = page.evaluate(CONTRAST)
+    assert contrast >= 4.5, f"'{text}' has contrast {contrast:.2f}"
+    drawing = page.locator("svg.flow").first
+    assert drawing.get_attribute("aria-label")
+    with_arrows = drawing.screenshot()
+    page.add_style_tag(content=".flow path { display: none }")
+    assert drawing.screenshot() != with_arrows
+    page.context.close()
+
+
+def test_the_spread_of_displacements_lies_in_its_scale(browser: Any, bent: Path) -> None:
+    page, _ = visit(browser, bent)
+    outside = page.eval_on_selector_all(
+        ".spread",
+        """all => all.filter(scale => { const box = scale.getBoundingClientRect();
+        return [...scale.children].some(part => { const own = part.getBoundingClientRect();
+          return own.left < box.left - 2 || own.right > box.right + 2; }); }).length""",
+    )
+    assert page.locator(".spread").count() >= 12
+    assert outside == 0
     page.context.close()

@@ -46,7 +46,7 @@ def test_a_sound_run_raises_none(tmp_path: Path) -> None:
 
 
 def test_probes_come_first_as_they_are(tmp_path: Path) -> None:
-    probe = {"code": "probabilities", "severity": "error", "title": "t", "text": "x", "job": None}
+    probe = {"code": "random-output", "severity": "error", "title": "t", "text": "x", "job": None}
     found = flags(tmp_path, (PGD, {"success": first(1), "bad_gradients": [1] * COUNT}), probes=[probe])
     assert found[0] == probe
     assert codes(found)[1:] == [("bad-gradients", "error")]

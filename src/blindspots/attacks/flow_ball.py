@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class FlowBall(Attack):
     """Projected sign steps on a flow f and an additive change delta together:
 
-        minimise loss(x') + tau * L_flow(f),    x' = clip(x_f + delta),    |delta|_inf <= radius,    |f(p)| <= bend * radius,
+        minimise loss(x') + tau * L_flow(f),  x' = clip(x_f + delta),  |delta|_inf <= radius,  |f(p)| <= bend * radius,
 
     with x_f(p) = x(p + f(p)). A step moves values by step_size and the flow by bend * step_size pixels, so that both
     have gone equally far through their sets. Starts from a uniform point of the ball and no flow.

@@ -23,7 +23,7 @@ SEVERITIES = ("error", "warning", "info")
 
 CHECKS = (  # what each check asks, to be read after "whether"
     "clean accuracy is better than guessing, and the model names more than one class",
-    "gradients are zero or not finite while an attack searches",
+    "gradients are zero, or losses or gradients not finite, while an attack searches",
     "a one-step attack fools images that a many-step attack with the same budget misses",
     "random noise fools images that every gradient attack with the same budget misses",
     "robust accuracy rises with the radius of an attack",
@@ -55,13 +55,25 @@ def red_flags(run: Run, verdicts: dict[str, Verdicts], thresholds: Thresholds | 
     """
     limits = thresholds or Thresholds()
     jobs = list(verdicts.values())
-    found: list[Flag] = [dict(flag) for flag in run.manifest.get("probes", [])]
+    found = _probe_flags(run, jobs)
     found += _model_flags(run, jobs, limits)
     found += _gradient_flags(jobs, limits)
     found += _comparison_flags(jobs, limits)
     found += _radius_flags(jobs, limits)
     found += _tie_flags(jobs, limits)
     return sorted(found, key=_rank)
+
+
+def _probe_flags(run: Run, jobs: list[Verdicts]) -> list[Flag]:
+    """The flags of the probes; that of a softmax inside the model says which attack failed for it."""
+    found: list[Flag] = [dict(flag) for flag in run.manifest.get("probes", [])]
+    stood = [(int((v.attacked & ~v.fooled).sum()), v) for v in jobs if not v.job["control"]]
+    most, worst = max(stood, key=lambda entry: entry[0], default=(0, None))
+    for flag in found:
+        if flag["code"] == "probabilities" and worst is not None and most:
+            of = f"{most} of {int(worst.attacked.sum())}"
+            flag["text"] += f" In {worst.job['id']}, {of} attacked images withstood, and this is the likely reason."
+    return found
 
 
 def _model_flags(run: Run, jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
@@ -136,11 +148,11 @@ def _gradient_flags(jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
         if not count:
             break
         text = (
-            f"In {worst.job['id']}, {count} of {int(worst.attacked.sum())} attacked images met a gradient that is "
-            "infinite or not a number. The attack could not follow it, so the robust accuracy is too high. Look for a "
-            "division, a logarithm or a square root at zero in the model, or an overflow in half precision."
+            f"In {worst.job['id']}, {count} of {int(worst.attacked.sum())} attacked images met a loss or a gradient "
+            "that is infinite or not a number. The attack could not follow it, so the robust accuracy is too high. "
+            "Look for a division, a logarithm or a square root at zero in the model, or an overflow in half precision."
         )
-        found.append(_flag("bad-gradients", "error", "Some gradients are not finite", text, worst.job["id"]))
+        found.append(_flag("bad-gradients", "error", "Some losses or gradients are not finite", text, worst.job["id"]))
     return found
 
 

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from .flags import red_flags
 from .intervals import LEVEL, share
-from .run import Run, Verdicts, sizes_of
+from .run import NORMS, Run, Verdicts, sizes_of
 
 Mask = NDArray[np.bool_]
+QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -95,6 +96,7 @@ def _job(run: Run, verdict: Verdicts) -> dict[str, Any]:
         "success": share(int(verdict.success.sum()), int(attacked.sum())),
         "targets_reached": share(int(reached.sum()), int(tried.sum())) if job["targets"] else None,
         "sizes": {name: _spread(rows[f"size_{name}"].to_numpy()[reached]) for name in sizes_of(job)},
+        "bends": {name: _quantiles(rows[f"size_{name}"].to_numpy()[reached]) for name in sizes_of(job)[len(NORMS) :]},
         "forwards": _cost(verdict.forwards[attacked]),
         "backwards": _cost(verdict.backwards[attacked]),
     }
@@ -104,6 +106,13 @@ def _spread(size: NDArray[np.float64]) -> dict[str, float] | None:
     if not len(size):
         return None
     return {"median": float(np.median(size)), "mean": float(size.mean()), "p90": float(np.quantile(size, 0.9))}
+
+
+def _quantiles(size: NDArray[np.float64]) -> dict[str, Any] | None:
+    """How a measure spreads over the successes: their number, the mean, and the values at the shares QUANTILES."""
+    if not len(size):
+        return None
+    return {"count": len(size), "mean": float(size.mean()), "quantiles": np.quantile(size, QUANTILES).tolist()}
 
 
 def _cost(calls: NDArray[np.int64]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ..evaluation.flags import CHECKS, PROBES
-from ..evaluation.run import Run
+from ..evaluation.run import NORMS, Run
 from ..evaluation.summary import class_name, seconds
 from . import words
 from .figures import curves
@@ -54,7 +54,7 @@ def render(run: Run, summary: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in ("percent", "interval", "number", "duration", "plural", "sureness", "with_control"):
+    for name in ("percent", "interval", "number", "duration", "plural", "sureness", "with_control", "used"):
         environment.filters[name] = getattr(words, name)
     environment.filters["breakable"] = _breakable
     labels = {job["id"]: job["label"] for job in summary["jobs"]}
@@ -77,8 +77,8 @@ def render(run: Run, summary: dict[str, Any]) -> str:
         trust=words.trust(summary),
         checks=(*CHECKS, *([PROBES] if "probes" in run.manifest else [])),
         strips=_strips(summary),
-        # The four norms, and what jobs of other kinds measure besides, such as the displacement of a flow.
-        sizes=tuple(dict.fromkeys(name for job in summary["jobs"] for name in job["sizes"])),
+        sizes=NORMS,
+        bends=_bends(summary),
         figures=[
             {
                 "norm": norm,
@@ -108,6 +108,22 @@ def _strips(summary: dict[str, Any]) -> list[dict[str, Any]]:
         rows.append({"name": name, "share": point["robust"], "turned": turned, "apart": point["norm"] != norm})
         norm = point["norm"]
     return [{**row, "wrong": count - clean["count"]} for row in rows]
+
+
+def _bends(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """For every measure of bent images, how it spreads over the successes of each job; `top` ends a norm's scale."""
+    tables = []
+    for name, title in words.MEASURES.items():
+        jobs = [job for job in summary["jobs"] if job["bends"].get(name)]
+        tops: dict[str, float] = {}
+        for job in jobs:
+            tops[job["norm"]] = max(tops.get(job["norm"], 0), job["bends"][name]["quantiles"][-1])
+        # Where nothing was to be zoomed, nothing is to be told of it.
+        unused = name == "zoom" and all(set(job["bends"][name]["quantiles"]) == {1.0} for job in jobs)
+        if jobs and not unused:
+            rows = [{"label": job["label"], "top": tops[job["norm"]] or 1.0, **job["bends"][name]} for job in jobs]
+            tables.append({"title": title, "rows": rows})
+    return tables
 
 
 def _classes(summary: dict[str, Any]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ..evaluation.run import Run, Verdicts
 from ..evaluation.summary import class_name
+from .arrows import arrows
 
 SUCCESSES, FAILURES = 12, 6
 BYTES = 2_000_000  # of all pictures, as they stand in the page; photographs fill it before the counts above
@@ -45,6 +46,8 @@ class Picture:
     original: str
     adversarial: str
     difference: str
+    arrows: str | None = None
+    stretch: int = 1
 
     @property
     def small(self) -> bool:
@@ -73,7 +76,7 @@ def gallery(run: Run, labels: dict[str, str]) -> Gallery:
     room = BYTES
     for choice, shown in _turns(_spread(run, stored_fooled)[:SUCCESSES], _spread(run, stored_withstood)[:FAILURES]):
         picture = _picture(run, verdicts[choice[0]], choice[1], labels[choice[0]])
-        room -= len(picture.original) + len(picture.adversarial) + len(picture.difference)
+        room -= len(picture.original) + len(picture.adversarial) + len(picture.difference) + len(picture.arrows or "")
         if room < 0 and successes + failures:
             break
         (successes if shown else failures).append(picture)
@@ -138,6 +141,8 @@ def _picture(run: Run, verdict: Verdicts, position: int, job: str) -> Picture:
     after = run.images(verdict.job["id"], [index])[index].numpy()
     change = after.astype(np.float64) - before
     factor = amplification(float(np.abs(change).max()))
+    flow = run.flows(verdict.job["id"], [index]).get(index)
+    drawn, stretch = (None, 1) if flow is None else arrows(flow.numpy())
     target = int(verdict.target[position])
     return Picture(
         index=index,
@@ -155,6 +160,8 @@ def _picture(run: Run, verdict: Verdicts, position: int, job: str) -> Picture:
         original=png(before),
         adversarial=png(after),
         difference=png(0.5 + factor * change),
+        arrows=drawn or None,  # a flow that moves next to nothing is not drawn
+        stretch=stretch,
     )
 
 

@@ -7,6 +7,16 @@ from typing import Any
 
 NARROW = "\u202f"  # narrow no-break space, so that a number and its unit stay together
 
+MEASURES = {  # what is told of bent images, and in which unit
+    "flow_mean": "mean displacement, in pixels",
+    "flow": "largest displacement, in pixels",
+    "flow_loss": "flow loss",
+    "rotation": "angle, in degrees",
+    "shift": "larger of both shifts, in pixels",
+    "zoom": "zoom factor",
+    "ball": "largest additive change of a pixel value",
+}
+
 
 def percent(value: float | None) -> str:
     """A share in percent; never rounded to 0 or 100 where it is neither.
@@ -73,6 +83,24 @@ def with_control(name: str, control: bool) -> str:
 def largest(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """The worst case at the largest radius of every norm: what the headline says."""
     return list({point["norm"]: point for point in summary["worst"]}.values())
+
+
+def used(sizes: dict[str, float]) -> str:
+    """What a picture's attack used of its images, in a sentence."""
+    changed = f"Used linf {number(sizes['linf'])}, l2 {number(sizes['l2'])}, {number(sizes['l0'])} pixel values."
+    if "flow" not in sizes:
+        return changed
+    said = []
+    if "rotation" in sizes:
+        zoomed = "" if round(sizes["zoom"], 3) == 1 else f", zoomed {number(sizes['zoom'])} times"
+        said.append(f"Turned by {number(sizes['rotation'])}°, shifted by {number(sizes['shift'])} pixels{zoomed}.")
+    said.append(
+        f"Pixels moved by {number(sizes['flow_mean'])} on average and {number(sizes['flow'])} at most; flow loss "
+        f"{number(sizes['flow_loss'])}."
+    )
+    if "ball" in sizes:
+        said.append(f"Added up to {number(sizes['ball'])}.")
+    return " ".join(said)
 
 
 def headline(summary: dict[str, Any]) -> str:

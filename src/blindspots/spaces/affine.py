@@ -20,9 +20,10 @@ Fill = Literal["constant", "border"]
 class Affine(Space):
     """Images turned, shifted and zoomed about their centre.
 
-    theta (R, 4) lies in [-radius, radius]: counter-clockwise angle in units of `rotation`, shift down and shift right in units
-    of `shift`, and zoom, the factor being zoom ** theta. So one step moves every parameter by a like share of its
-    limit, and a limit that allows nothing (0, 0 or 1) switches its parameter off. `parameters` gives the real values.
+    theta (R, 4) lies in [-radius, radius]: counter-clockwise angle in units of `rotation`, shift down and shift right
+    in units of `shift`, and zoom, the factor being zoom ** theta. So one step moves every parameter by a like share of
+    its limit, and a limit that allows nothing (0, 0 or 1) switches its parameter off. `parameters` gives the real
+    values.
 
     Args:
         images: clean images (R, C, H, W), at least 2 pixels in each direction.
@@ -82,8 +83,8 @@ class Affine(Space):
         return torch.stack((row - here, column - torch.arange(width, dtype=theta.dtype, device=theta.device)), 1)
 
     def measures(self, theta: Tensor) -> dict[str, Tensor]:
-        """`affine`, the share of the limits that is used; `rotation` (degrees) and `shift` (pixels), the largest of both
-        directions, without sign; `zoom`, the factor; and of the flow it amounts to see `bend_measures`."""
+        """`affine`, the share of the limits that is used; `rotation` (degrees) and `shift` (pixels, the larger),
+        without sign; `zoom`, the factor; and see `bend_measures`."""
         angle, down, right, factor = self.parameters(theta.double()).unbind(1)
         shift = torch.maximum(down.abs(), right.abs())
         own = {"affine": self.size(theta.double()), "rotation": angle.abs(), "shift": shift, "zoom": factor}
