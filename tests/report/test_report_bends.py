@@ -18,7 +18,7 @@ from blindspots.evaluation import plan
 from blindspots.evaluation.summary import QUANTILES, summarise
 from blindspots.flows import FlowLoss, displacement, warp
 from blindspots.report import print_summary
-from blindspots.report.arrows import ACROSS, arrows, stretch
+from blindspots.report.arrows import ACROSS, SHORTEST, arrows, stretch
 from blindspots.report.pictures import gallery
 
 
@@ -137,7 +137,9 @@ def test_the_page_tells_displacements_and_draws_arrows(run: bs.Run) -> None:
     assert len(bent) == page.count('<svg class="flow"')
     assert {picture.job.split("-")[1] for picture in bent} == {"stadv", "affine", "flow"}
     for picture in pictures:
-        assert (picture.arrows is None) == (picture.sizes.get("flow", 0.0) < 1e-4), "what moves nothing has no arrows"
+        assert (picture.arrows is None) == (1000 * picture.sizes.get("flow", 0.0) < SHORTEST), (
+            "what moves nothing has none"
+        )
 
 
 def test_the_terminal_tells_the_median_size(run: bs.Run) -> None:
