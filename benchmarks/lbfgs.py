@@ -141,7 +141,7 @@ def _bare(case: Case) -> float:
 
 
 def _case(network: str, kind: str, count: int) -> Case:
-    module, images, labels = _victim(network, count)
+    module, images, labels = victim(network, count)
     goal = Goal(labels, (labels + 1 + torch.arange(len(labels)) % 9) % 10)
     if kind == "flow":
         objective = Weighted(((1.0, Margin(0.0)), (0.005, FlowLoss("sum"))))
@@ -151,7 +151,7 @@ def _case(network: str, kind: str, count: int) -> Case:
 
 
 @cache
-def _victim(network: str, count: int) -> tuple[nn.Module, Tensor, Tensor]:
+def victim(network: str, count: int) -> tuple[nn.Module, Tensor, Tensor]:
     """The network trained on digits, with frozen parameters, and test images that it gets right."""
     place = cache_directory() / "benchmarks" / f"lbfgs-{network}"
     settings = bs.TrainSettings(

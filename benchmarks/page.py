@@ -29,7 +29,7 @@ together mean something on another machine. Seconds on their own do not, and are
 asked. A benchmark that is run again replaces its own section and no other, so sections may differ in date.
 """
 
-ORDER = ("overhead", "peers", "verdict", "memory", "imports", "invariance", "kill", "demo")
+ORDER = ("overhead", "peers", "verdict", "memory", "imports", "invariance", "kill", "demo", "lbfgs", "szegedy")
 TITLES = {
     "overhead": "Overhead over the model's own calls",
     "peers": "The same attack elsewhere",
@@ -39,6 +39,8 @@ TITLES = {
     "invariance": "Independence of company",
     "kill": "Killed and resumed",
     "demo": "The embedded default",
+    "lbfgs": "L-BFGS for a batch",
+    "szegedy": "Szegedy's attack for a batch",
 }
 
 

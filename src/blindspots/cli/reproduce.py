@@ -28,7 +28,7 @@ class Reproduce(Command):
     full: bool = False
     """The size at which the numbers mean something: hours on one core. Otherwise minutes, to see it work."""
     data: str = "mnist"
-    """Images of 28 x 28 pixels: mnist or fashion-mnist."""
+    """Small images: mnist, fashion-mnist, or other data by name (blindspots list data)."""
     data_dir: str | None = None
     """Folder that holds the data (default: BLINDSPOTS_DATA)."""
     seed: int = 0

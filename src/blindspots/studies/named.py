@@ -40,7 +40,7 @@ def reproduce(
     Args:
         name: `stadv` or `szegedy-lbfgs`.
         full: the size at which the numbers mean something (hours on a CPU); otherwise one of minutes, to see it work.
-        data: images of 28 x 28 pixels in ten classes: `mnist` or `fashion-mnist`.
+        data: small images, as `mnist` and `fashion-mnist` are; other data as `dataset` takes them by name.
         data_dir: where they are; BLINDSPOTS_DATA by default.
         seed: of training, choices and attacks.
         device: `auto`, `cpu`, `cuda`.

@@ -6,7 +6,7 @@ and van Moergestel 2024, "CS4240 Deep learning: Paper Reproduction Project", git
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attacks import StAdv
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done: training images (None: all) and epochs, and images attacked in each experiment."""
+    """How much is done: training images (None: all) and epochs, images attacked in each experiment, and queries of an
+    attack at each tau."""
 
     training: int | None
     epochs: int
@@ -37,13 +38,15 @@ class Size:
     ablation: int
     defended: int
     adaptive: int
+    steps: int = 200
 
 
-QUICK = Size(6_000, 2, 60, 30, 20, 20, 40, 10)
-FULL = Size(None, 5, 1_000, 200, 100, 50, 200, 50)
+# Model calls hold 16 images on a CPU, see `Study.model`.
+QUICK = Size(6_000, 2, 48, 32, 16, 16, 32, 16)
+FULL = Size(None, 5, 1_000, 192, 96, 48, 192, 16)
 
 # Networks with their preset: those of the headline, and others that reproductions had. B as the paper's table prints it
-# costs three times as much as A, and gets a third of the images.
+# costs three times as much as A, and gets a tenth of the images.
 HEADLINE = (("a", "paper"), ("b", "tramer"), ("c", "paper"))
 OTHERS = (("b", "maxpool"), ("c", "maxpool"), ("b", "paper"))
 TAUS = tuple(0.05 / 2**k for k in range(7))
@@ -51,8 +54,6 @@ DEFENCES = (
     "mean-blur:size=3", "gaussian-blur:sigma=1.0", "median:size=3", "opening:size=3", "closing:size=3",
     "bit-depth:bits=1", "jpeg:quality=50", "low-pass:keep=0.5",
 )  # fmt: skip
-# The flows that meet the defences, and those that go through them.
-BEND = StAdv(flow_loss="global", halvings=2)
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class Setting:
     softmax: bool = False
 
 
-def ablation() -> tuple[Setting, ...]:
+def ablation(steps: int) -> tuple[Setting, ...]:
     """Every setting that the paper leaves open or that a reproduction changed, one at a time."""
-    first: dict[str, Any] = {"padding": "zero", "iterate": "final", "halvings": 0}
+    first: dict[str, Any] = {"padding": "zero", "iterate": "final", "halvings": 0, "steps": steps}
     theirs: dict[str, Any] = {**first, "kappa": 0.5}
     torn: dict[str, Any] = {"start": "gaussian", "spread": 1.0}
-    fixed: dict[str, Any] = {"halvings": 0}
-    loose: dict[str, Any] = {"halvings": 0, "flow_loss": "global"}
+    fixed: dict[str, Any] = {"halvings": 0, "steps": steps}
+    loose: dict[str, Any] = {**fixed, "flow_loss": "global"}
     return (
         Setting("reproduction: softmax inside, zero padding, kappa +0.5, final iterate", PlusKappa(**theirs), True),
         Setting("reproduction, start N(0,1)", PlusKappa(**theirs, **torn), True),
@@ -97,7 +98,7 @@ def ablation() -> tuple[Setting, ...]:
         Setting("global, zero padding", StAdv(padding="zero", **loose)),
         Setting("global, von Neumann neighbours", StAdv(neighbours="von_neumann", **loose)),
         Setting("global, Adam", StAdv(solver="adam", **loose)),
-        Setting("sum, tau halved from 0.05 until it succeeds (the default)", StAdv()),
+        Setting("sum, tau halved from 0.05 until it succeeds (the default)", StAdv(steps=steps)),
     )  # fmt: skip
 
 
@@ -112,12 +113,17 @@ class StAdvStudy(Study):
     def size(self) -> Size:
         return FULL if self.full else QUICK
 
+    @property
+    def _default(self) -> StAdv:
+        return StAdv(steps=self.size.steps)
+
     def blocks(self, book: Notebook) -> list[Block]:
         trained = {which: self._train(book, *which) for which in (*HEADLINE, *OTHERS)}
         attacked = {which: self._headline(book, *which) for which in HEADLINE}
         others = {which: self._other(book, *which) for which in OTHERS}
         pictured = self._grid(book)
-        lines = [(setting, self._ablation(book, number, setting)) for number, setting in enumerate(ablation())]
+        settings = ablation(self.size.steps)
+        lines = [(setting, self._ablation(book, number, setting)) for number, setting in enumerate(settings)]
         fixed = {which: self._fixed(book, *which) for which in HEADLINE}
         blurred = {which: self._defended(book, *which) for which in HEADLINE}
         return [
@@ -131,7 +137,7 @@ class StAdvStudy(Study):
     def _train(self, book: Notebook, letter: str, preset: str) -> Values:
         images = self.size.training
         if (letter, preset) == ("b", "paper"):
-            images = 20_000 if images is None else images // 3
+            images = 6_000 if images is None else images // 2
         settings = TrainSettings(
             network=f"stadv-{letter}",
             network_settings={"preset": preset},
@@ -170,7 +176,7 @@ class StAdvStudy(Study):
         return book.cell(name, settings, work)
 
     def _headline(self, book: Notebook, letter: str, preset: str) -> dict[str, Values]:
-        which, setting = (letter, preset), Setting("default", StAdv())
+        which, setting = (letter, preset), Setting("default", self._default)
         name = f"attack-{letter}-{preset}"
         return {
             "targeted": self._cell(book, f"{name}-targeted", which, self.size.targeted, setting, "random")[0],
@@ -178,7 +184,7 @@ class StAdvStudy(Study):
         }
 
     def _other(self, book: Notebook, letter: str, preset: str) -> dict[str, Values]:
-        which, setting, count = (letter, preset), Setting("default", StAdv()), self.size.fixed
+        which, setting, count = (letter, preset), Setting("default", self._default), self.size.fixed
         name = f"attack-{letter}-{preset}"
         return {
             "targeted": self._cell(book, f"{name}-targeted", which, count, setting, "random")[0],
@@ -197,9 +203,9 @@ class StAdvStudy(Study):
         which, count, name = (letter, preset), self.size.fixed, f"fixed-{letter}-{preset}"
         found = []
         for number, tau in enumerate(TAUS):
-            setting = Setting(f"{tau:.3g}", StAdv(tau=tau, halvings=0))
+            setting = Setting(f"{tau:.3g}", replace(self._default, tau=tau, halvings=0))
             found.append((setting.name, *self._cell(book, f"{name}-{number}", which, count, setting, "random")))
-        search = Setting("halved until it succeeds", StAdv())
+        search = Setting("halved until it succeeds", self._default)
         return [*found, (search.name, *self._cell(book, f"{name}-search", which, count, search, "random"))]
 
     def _grid(self, book: Notebook) -> tuple[dict[str, Tensor], list[int]]:
@@ -209,30 +215,31 @@ class StAdvStudy(Study):
             model, chosen = self._subject(book, *HEADLINE[0], 500)
             first = [int((chosen.labels == c).nonzero()[0]) for c in range(10) if bool((chosen.labels == c).any())]
             images, labels, index = chosen.images[first], chosen.labels[first], chosen.index[first]
-            result = StAdv()(model, images, labels, targets="all", index=index, seed=self.seed)
+            result = self._default(model, images, labels, targets="all", index=index, seed=self.seed)
             assert result.flow is not None
             assert result.targets is not None
             kept = {
                 "clean": images, "classes": labels, "images": result.images, "flow": result.flow,
                 "labels": result.labels, "targets": result.targets, "success": result.success,
             }  # fmt: skip
-            return told(result, StAdv().steps), kept
+            return told(result, self.size.steps), kept
 
-        values, kept = book.cell("grid", plain(StAdv()), work)
+        values, kept = book.cell("grid", plain(self._default), work)
         return kept, [values["success"], values["of"]]
 
     def _defended(self, book: Notebook, letter: str, preset: str) -> list[tuple[str, Values]]:
         """What defences do to flows that do not know of them, and to flows that do."""
         count, of = self.size.defended, f"{letter}-{preset}"
+        bend = replace(self._default, flow_loss="global", halvings=2)
 
-        def bend() -> tuple[Values, dict[str, Tensor]]:
+        def begin() -> tuple[Values, dict[str, Tensor]]:
             model, chosen = self._subject(book, letter, preset, count)
-            result = BEND(model, chosen.images, chosen.labels, targets="random", index=chosen.index, seed=self.seed)
+            result = bend(model, chosen.images, chosen.labels, targets="random", index=chosen.index, seed=self.seed)
             assert result.targets is not None
             kept = {"images": result.images, "targets": result.targets, "success": result.success}
-            return told(result, BEND.steps), kept
+            return told(result, bend.steps), kept
 
-        bent = book.cell(f"bent-{of}", {**plain(BEND), "count": count}, bend)[1]
+        bent = book.cell(f"bent-{of}", {**plain(bend), "count": count}, begin)[1]
         found = []
         for text in DEFENCES:
 
@@ -242,7 +249,7 @@ class StAdvStudy(Study):
                 clean = behind.logits(chosen.images).argmax(1).cpu() == chosen.labels
                 said = behind.logits(bent["images"]).argmax(1).cpu()
                 right = clean.nonzero().squeeze(1)[: self.size.adaptive]
-                through = BEND(
+                through = bend(
                     behind, chosen.images[right], chosen.labels[right],
                     targets=bent["targets"][right], index=chosen.index[right], seed=self.seed,
                 )  # fmt: skip
@@ -257,6 +264,6 @@ class StAdvStudy(Study):
                 }
                 return values, {}
 
-            settings = {"defence": text, "count": count, "adaptive": self.size.adaptive, **plain(BEND)}
+            settings = {"defence": text, "count": count, "adaptive": self.size.adaptive, **plain(bend)}
             found.append((text, book.cell(f"defence-{of}-{text.split(':')[0]}", settings, work)[0]))
         return found

@@ -5,6 +5,7 @@ Sources: Szegedy et al. 2014, "Intriguing properties of neural networks", arXiv:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Size:
-    """Training images (None: all), epochs, images attacked, and images attacked towards every class."""
+    """Training images (None: all), epochs, images attacked, those attacked towards every class, and steps of Adam."""
 
     training: int | None
     epochs: int
     images: int
     every: int
+    steps: int = 3000
 
 
-QUICK = Size(6_000, 8, 60, 2)
+QUICK = Size(6_000, 8, 64, 2)
 FULL = Size(None, 30, 1_000, 20)
 
 
@@ -59,8 +61,6 @@ NETS = (
     Net("FC200-200-10", "fc200-200-10", "1e-5, 1e-5, 1e-6", 2e-5 / 200, 0.0, 1.54, 0.065),
     Net("AE400-10", "ae400-10", "1e-6", 2e-6 / 400, 0.57, 1.9, 0.086),
 )
-ATTACK = Szegedy(radius=28.0)
-LEGACY = LegacyL1(radius=784.0)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,15 @@ class SzegedyStudy(Study):
     @property
     def size(self) -> Size:
         return FULL if self.full else QUICK
+
+    @property
+    def _attack(self) -> Szegedy:
+        """No perturbation within the box is larger in l2 than this radius."""
+        return Szegedy(radius=self._values**0.5)
+
+    @property
+    def _values(self) -> int:
+        return math.prod(self.images().shape)
 
     def blocks(self, book: Notebook) -> list[Block]:
         rows = []
@@ -149,13 +158,14 @@ class SzegedyStudy(Study):
         def work() -> tuple[Values, dict[str, Tensor]]:
             model = self.model(book, cell)
             chosen = self.victims(model, self.size.images, "train")
-            result = ATTACK(model, chosen.images, chosen.labels, targets=targets, index=chosen.index, seed=self.seed)
+            images, labels, index = chosen.images, chosen.labels, chosen.index
+            result = self._attack(model, images, labels, targets=targets, index=index, seed=self.seed)
             reached = result.success
-            rms = result.size["l2"] / chosen.images[0].numel() ** 0.5
+            rms = result.size["l2"] / self._values**0.5
             noise = GaussianNoise(float(result.size["l2"][reached].mean()), norm="l2", draws=1)
-            drowned = noise(model, chosen.images, chosen.labels, index=chosen.index, seed=self.seed)
-            kept = {"clean": chosen.images[:4], "targeted": result.images[:4], "rms": rms, "success": reached}
-            values = told(result, ATTACK.steps) | {
+            drowned = noise(model, images, labels, index=index, seed=self.seed)
+            kept = {"clean": images[:4], "targeted": result.images[:4], "rms": rms, "success": reached}
+            values = told(result, self._attack.steps) | {
                 "distortion": float(rms[reached].mean()),
                 "median": float(rms[reached].median()),
                 "noise": int(drowned.success.sum()),
@@ -163,7 +173,7 @@ class SzegedyStudy(Study):
             return values, kept
 
         name = cell.replace("train", "attack") + ("-targeted" if targets else "-untargeted")
-        return book.cell(name, {**plain(ATTACK), "count": self.size.images, "targets": targets}, work)
+        return book.cell(name, {**plain(self._attack), "count": self.size.images, "targets": targets}, work)
 
     def _row(self, net: Net, errors: Values, targeted: Values, untargeted: Values) -> tuple[str, ...]:
         return (
@@ -185,7 +195,7 @@ class SzegedyStudy(Study):
 
     def _legacy(self, book: Notebook) -> Values:
         """The simplified attack of a reading record, on a network of ReLUs, towards every class."""
-        cell = "train-relu-fc100-100-10"
+        cell, simple = "train-relu-fc100-100-10", LegacyL1(radius=self._values, steps=self.size.steps)
         self.train(
             book,
             cell,
@@ -205,7 +215,7 @@ class SzegedyStudy(Study):
             model = self.model(book, cell)
             chosen = self.victims(model, self.size.every)
             found: Values = {"of": 9 * len(chosen)}
-            for attack in (LEGACY, Szegedy(radius=784.0, norm="l1"), ATTACK):
+            for attack in (simple, Szegedy(radius=self._values, norm="l1"), self._attack):
                 result = attack(model, chosen.images, chosen.labels, targets="all", index=chosen.index, seed=self.seed)
                 key = f"{attack.name}-{getattr(attack, 'norm', 'l1')}"
                 sizes = {name: result.size[name][result.success] for name in ("l0", "l1", "l2")}
@@ -214,7 +224,7 @@ class SzegedyStudy(Study):
                 found[key] = {"success": int(result.success.sum()), "gradients": gradients, **means}
             return found, {}
 
-        return book.cell("legacy", {**plain(LEGACY), "count": self.size.every}, work)[0]
+        return book.cell("legacy", {**plain(simple), "count": self.size.every}, work)[0]
 
     def _legacy_blocks(self, found: Values) -> list[Block]:
         named = {
