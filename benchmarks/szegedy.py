@@ -1,7 +1,7 @@
 """Szegedy's attack on a LeNet: blindspots for all images at once, and SciPy's L-BFGS-B image by image.
 
 Both minimise |r|^2 + c * cross entropy of the target over the box, bracket c by factors of ten from 1e-2 and bisect its
-logarithm, with the same number of bisections and of evaluations in each run, and keep the smallest success of all points
+logarithm, with equal numbers of bisections and of evaluations in each run, and keep the smallest success of all points
 evaluated. SciPy starts every run from the image, with its own tolerances. The median distortion is that of the images
 that both brought to their targets, sqrt(mean of squared changes).
 """

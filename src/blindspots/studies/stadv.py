@@ -43,7 +43,7 @@ class Size:
 
 # Model calls hold 16 images on a CPU, see `Study.model`.
 QUICK = Size(6_000, 2, 48, 32, 16, 16, 32, 16)
-FULL = Size(None, 5, 1_000, 192, 96, 48, 192, 16)
+FULL = Size(None, 5, 1_000, 96, 48, 32, 96, 16)
 
 # Networks with their preset: those of the headline, and others that reproductions had. B as the paper's table prints it
 # costs three times as much as A, and gets a tenth of the images.
