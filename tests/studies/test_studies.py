@@ -145,8 +145,8 @@ def linear() -> tuple[bs.Classifier, Tensor, Tensor]:
         net[1].weight.copy_(torch.cat((weight, -weight)))
         net[1].bias.zero_()
     images = torch.zeros(4, 1, 12, 12)
-    for row, column in enumerate((6, 7, 7, 8)):
-        images[row, 0, 3:9, column : column + 2] = 1.0
+    for row in range(4):
+        images[row, 0, row + 1 : row + 7, 6:8] = 1.0
     return bs.Classifier(net, batch=4), images, torch.zeros(4, dtype=torch.int64)
 
 

@@ -162,12 +162,12 @@ class SzegedyStudy(Study):
             result = self._attack(model, images, labels, targets=targets, index=index, seed=self.seed)
             reached = result.success
             rms = result.size["l2"] / self._values**0.5
-            noise = GaussianNoise(float(result.size["l2"][reached].mean()), norm="l2", draws=1)
+            known = bool(reached.any())
+            noise = GaussianNoise(float(result.size["l2"][reached].mean()) if known else 0.0, norm="l2", draws=1)
             drowned = noise(model, images, labels, index=index, seed=self.seed)
             kept = {"clean": images[:4], "targeted": result.images[:4], "rms": rms, "success": reached}
             values = told(result, self._attack.steps) | {
-                "distortion": float(rms[reached].mean()),
-                "median": float(rms[reached].median()),
+                "distortion": float(rms[reached].mean()) if known else None,
                 "noise": int(drowned.success.sum()),
             }
             return values, kept
