@@ -129,7 +129,7 @@ def _gains(forward: Callable[[Tensor, bool], Tensor], example: Tensor, batch: in
         for last in costs:
             try:
                 costs[last] = min(costs[last], _cost(forward, example, batch, last, device))
-            except RuntimeError:
+            except (RuntimeError, ValueError, TypeError, AssertionError):
                 return False
     return costs[True] < 0.95 * costs[False]
 
