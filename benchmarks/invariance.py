@@ -25,10 +25,10 @@ from .subjects import Subject, conv_net, resnet20
 
 # Radii at which some images of the two subjects fall and some do not, and what makes each attack short.
 RADII = {
-    "small-cnn": {"linf": 0.15, "l2": 2.0, "l1": 15.0, "l0": 20.0},
-    "ResNet-20": {"linf": 0.017, "l2": 0.5, "l1": 15.0, "l0": 60.0},
+    "small-cnn": {"linf": 0.15, "l2": 2.0, "l1": 15.0, "l0": 20.0, "flow": 1.0, "affine": 0.7, "flow-linf": 0.08},
+    "ResNet-20": {"linf": 0.017, "l2": 0.5, "l1": 15.0, "l0": 60.0, "flow": 0.3, "affine": 0.2, "flow-linf": 0.01},
 }
-SHORT = {"steps": 5, "restarts": 2, "draws": 3, "rounds": 3}
+SHORT = {"steps": 5, "restarts": 2, "draws": 3, "rounds": 3, "halvings": 1, "rotations": 3, "shifts": 3}
 COMPARED = ("images", "success", "prediction", "forwards", "backwards", "steps")
 BATCH, OTHER_BATCHES = 4, (1, 8)
 
