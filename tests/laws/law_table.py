@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bisected-pgd": {"steps": 5, "rounds": 4},
     "szegedy": {"steps": 5, "rounds": 2},
     "legacy-l1": {"steps": 8, "rate": 0.05, "weight": 20.0},
-    "stadv": {"steps": 6, "halvings": 2},
+    "stadv": {"steps": 6, "halvings": 1},
     "affine": {"rotations": 3, "shifts": 3, "steps": 6},
     "flow-ball": {"steps": 6, "restarts": 2},
 }

@@ -28,6 +28,7 @@ NESTED: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
     ("legacy-l1", "steps", {}, (1, 4, 12)),
     ("stadv", "steps", {}, (1, 3, 8)),
     ("stadv", "halvings", {}, (0, 1, 3)),
+    ("stadv", "restarts", {}, (0, 1, 2)),
     ("affine", "steps", {"solver": "random"}, (1, 4, 12)),
     ("affine", "steps", {"solver": "gradient", "step_size": 0.05}, (1, 3, 8)),
     ("affine", "restarts", {"solver": "gradient", "steps": 3}, (1, 2, 5)),

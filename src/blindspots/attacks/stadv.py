@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
+from .. import noise
 from ..attack import Attack
 from ..descend import descend
 from ..errors import BlindspotsError
@@ -36,10 +37,12 @@ class StAdv(Attack):
     with the margin of the logits (targeted: max_{j != t} z_j - z_t; untargeted: z_y - max_{j != y} z_j) and the
     roughness L_flow of the flow. Of all flows that were queried and reach the goal, that of lowest objective is kept:
     at kappa = 0 the one of smallest L_flow. An image that survives tau is attacked anew with half of it, up to
-    `halvings` times, and leaves with its first tau that succeeds.
+    `halvings` times, and leaves with its first tau that succeeds. One that survives them all goes through them again
+    from a random flow, `restarts` times: a bilinear image has a kink at every whole-numbered flow, where the gradient
+    is that of one side and may not lead down.
 
-    Cost: at most 1 + (1 + halvings) * (steps + 1) forwards and (1 + halvings) * steps backwards; L-BFGS ends an image
-    where it gets no further.
+    Cost: at most 1 + n * (steps + 1) forwards and n * steps backwards in n = (1 + restarts) * (1 + halvings) runs;
+    L-BFGS ends an image where it gets no further.
     Source: Xiao et al. 2018, "Spatially transformed adversarial examples", arXiv:1801.02612.
     Differs from the paper: kappa is subtracted (the paper prints a plus, with which no image would cross the boundary);
     tau = 0.05 is a start and not the end, since with the roughness summed over the image it is too stiff for many; the
@@ -56,6 +59,8 @@ class StAdv(Attack):
     """Weight of the flow loss against the margin, in logits."""
     halvings: int = 6
     """How often tau is halved for images that survive; 0 keeps it fixed."""
+    restarts: int = 1
+    """How often an image that survives every tau is attacked again, from another random flow of width `spread`."""
     kappa: float = 0.0
     """Margin asked for beyond the decision boundary, in logits."""
     flow_loss: FlowKind = "sum"
@@ -86,7 +91,7 @@ class StAdv(Attack):
                 "StAdv.kappa must not be negative: it enters as max(margin, -kappa), so that larger values ask for "
                 f"more, got {self.kappa}"
             )
-        at_least(self, kappa=0, halvings=0, spread=0, steps=1, tolerance=0)
+        at_least(self, kappa=0, halvings=0, restarts=0, spread=0, steps=1, tolerance=0)
         one_of(self, "flow_loss", get_args(FlowKind))
         one_of(self, "padding", get_args(FlowPadding))
         one_of(self, "neighbours", get_args(Neighbours))
@@ -110,14 +115,22 @@ class StAdv(Attack):
             "lbfgs": LBFGS(first_step=FIRST_STEP, tolerance_gradient=self.tolerance),
             "adam": Adam(RATE),
         }
-        for halving in range(1 + self.halvings):
+        for run in range((1 + self.restarts) * (1 + self.halvings)):
+            restart, halving = divmod(run, 1 + self.halvings)
             if not oracle.revive():
                 return
             oracle.pursue(self._weighted(self.tau / 2**halving))
             if self.iterate == "final":  # of this run alone: the unchanged image may have a lower objective
                 oracle.record.loss.fill_(float("inf"))
-            descend(oracle, oracle.space.start(oracle.keys()), solvers[self.solver], self.steps)
+            descend(oracle, self._begin(oracle, restart), solvers[self.solver], self.steps)
             oracle.settle(oracle.record.success)
+
+    def _begin(self, oracle: Oracle, restart: int) -> Tensor:
+        keys, space = oracle.keys(restart), oracle.space
+        if restart == 0 or self.start != "zero":
+            return space.start(keys)
+        still = space.zero()
+        return space.project(self.spread * noise.normal(keys, tuple(still.shape[1:]), still.dtype))
 
     def _weighted(self, tau: float) -> Objective:
         flow_loss = FlowLoss(self.flow_loss, self.padding, self.neighbours)
