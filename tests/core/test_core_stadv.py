@@ -87,12 +87,26 @@ def test_shifts_are_free_unless_the_flow_is_padded_with_zeros() -> None:
 
 @pytest.mark.parametrize("targets", [None, "random"])
 def test_tau_search_reaches_every_image(targets: str | None) -> None:
-    fixed, searched = attacked(targets, tau=0.8, halvings=0), attacked(targets, tau=0.8)
+    fixed, searched = attacked(targets, tau=0.8, halvings=0, restarts=0), attacked(targets, tau=0.8)
     assert searched.success.float().mean() >= (1.0 if targets is None else 0.95)
     # What the first tau has reached stays as it was: images leave with their first success.
     assert not (fixed.success & ~searched.success).any()
     assert torch.equal(searched.images[fixed.success], fixed.images[fixed.success])
     assert fixed.success.sum() < searched.success.sum()
+
+
+def test_an_image_that_survives_every_tau_begins_anew_at_a_random_flow() -> None:
+    """The zero flow is a kink: here the gradient of its one side is zero, as the pixel to the right is equal."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    with torch.no_grad():
+        net[1].weight.zero_()
+        net[1].weight[0, 4], net[1].bias[:] = 1.0, torch.tensor([0.0, 0.8])
+    image = torch.tensor([[[[0.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 1.0, 1.0]]]])
+    model, label = Classifier(net, batch=1), torch.tensor([0])
+    stuck, freed = (StAdv(restarts=n, flow_loss="global", tau=0.01)(model, image, label) for n in (0, 1))
+    assert not stuck.success.any()
+    assert stuck.size["flow"] == 0
+    assert freed.success.all()
 
 
 def test_adam_solves_it_too() -> None:
@@ -148,7 +162,8 @@ def test_the_final_iterate_is_a_coin_toss_where_the_best_succeeds() -> None:
     targets = (labels + 1) % 10
     shares = {}
     for kappa in (0.0, 0.5):
-        attacks = [StAdv(flow_loss="global", kappa=kappa, halvings=0, steps=150, iterate=i) for i in ("final", "best")]
+        once = StAdv(flow_loss="global", kappa=kappa, halvings=0, restarts=0, steps=150)
+        attacks = [dataclasses.replace(once, iterate=iterate) for iterate in ("final", "best")]
         shares[kappa] = [int(attack(model, images, labels, targets=targets).success.sum()) for attack in attacks]
     assert shares[0.0][0] <= shares[0.0][1] - 3
     assert shares[0.5][0] >= shares[0.5][1] - 1
@@ -179,6 +194,7 @@ def test_colour_images_of_odd_sizes_bend_all_channels_alike() -> None:
         ({"tau": 0.0}, "StAdv.tau must be above 0, got 0"),
         ({"tau": -1.0}, "StAdv.tau must be above 0, got -1"),
         ({"radius": "-1"}, "radius must be a finite number that is not negative, got -1"),
+        ({"restarts": -1}, "StAdv.restarts must be at least 0, got -1"),
         ({"iterate": "last"}, "StAdv.iterate must be one of best, final, got 'last'"),
         ({"tolerance": -1.0}, "StAdv.tolerance must be at least 0, got -1"),
         ({"flow_loss": "tv"}, "StAdv.flow_loss must be one of sum, mean, global, squared, got 'tv'"),
