@@ -42,8 +42,8 @@ def grid(
 def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
     """A PNG of cases (image (C, H, W), bent image, flow (2, H, W) in pixels, title): image, arrows over it, bent image.
 
-    An arrow leads from the point that a pixel reads to the pixel: the way that the ink moves. Of large flows every
-    n-th pixel has an arrow; displacements below a twentieth of a pixel have none.
+    An arrow at a pixel shows which way the picture moves there, as many times longer as its title says. Of large images
+    every n-th pixel has an arrow; displacements below a twentieth of a pixel have none.
     """
     with mpl.rc_context({"font.size": 9, "text.color": INK}):
         figure = Figure(figsize=(7.2, 2.5 * len(cases)), layout="constrained")
@@ -52,14 +52,18 @@ def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
             for place, shown in zip(line, (image, image, bent), strict=True):
                 _bare(place)
                 _show(place, shown)
-            _arrows(line[1], flow)
+            largest = float(flow.norm(dim=0).max())
+            # The longest arrow spans about three pixels.
+            longer = max(1, round(3 / max(largest, 0.1)))
+            line[1].images[0].set_alpha(0.5)
+            _arrows(line[1], flow, longer)
             line[0].set_title(title, fontsize=9, loc="left")
-            line[1].set_title(f"largest move {float(flow.norm(dim=0).max()):.1f} pixels", fontsize=9)
+            line[1].set_title(f"largest move {largest:.1f} pixels, arrows x {longer}", fontsize=9)
             line[2].set_title("bent", fontsize=9)
         return _png(figure)
 
 
-def _arrows(place: Any, flow: Tensor) -> None:
+def _arrows(place: Any, flow: Tensor, longer: int) -> None:
     height, width = flow.shape[-2:]
     stride = max(1, round(max(height, width) / 28))
     rows, columns = np.mgrid[0:height:stride, 0:width:stride]
@@ -67,8 +71,8 @@ def _arrows(place: Any, flow: Tensor) -> None:
     seen = np.hypot(down, right) > 0.05
     # Rows grow downwards, and so does the axis of an image: no sign is turned.
     place.quiver(
-        (columns + right)[seen], (rows + down)[seen], -right[seen], -down[seen],
-        angles="xy", scale_units="xy", scale=1, color=MARK, width=0.006, headwidth=4,
+        columns[seen], rows[seen], -right[seen], -down[seen],
+        angles="xy", scale_units="xy", scale=1 / longer, pivot="tip", color=MARK, width=0.008, headwidth=4,
     )  # fmt: skip
     place.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
 

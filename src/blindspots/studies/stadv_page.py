@@ -136,9 +136,9 @@ def ablation(lines: list[tuple[str, bool, dict[str, Values]]]) -> list[Block]:
             "so that the flow loss keeps the flow at zero. With kappa added instead of subtracted the objective is "
             "flat from a margin of +kappa down, before the boundary. At kappa = 0 the minimum lies on the boundary, "
             "so that the final iterate of the solver succeeds by chance where the best one of the same run does not. "
-            "As a sum over the image the flow loss at tau = 0.05 is stiffer than the margin of most images; zero "
-            "padding makes even a shift expensive. A start from N(0,1) tears the image: what it gains is counted as a "
-            "change, and not as the target. That the solver ended by itself says nothing of success."
+            "As a sum over the image the flow loss at tau = 0.05 is stiffer than the margin of many images; zero "
+            "padding makes even a shift expensive. A start from N(0,1) tears the image before the search begins: "
+            "compare what it gains untargeted and targeted. That the solver ended by itself says nothing of success."
         ),
         Table("Targeted and untargeted runs of the same images, setting by setting", columns, rows),
     ]
