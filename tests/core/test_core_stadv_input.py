@@ -12,7 +12,7 @@ import blindspots as bs
 from blindspots import Affine, BlindspotsError, Classifier, FlowBall, StAdv
 from blindspots.evaluation.summary import summarise
 
-FEW = StAdv(steps=8, halvings=0)
+FEW = StAdv(steps=8, halvings=0, restarts=0)
 
 
 @pytest.mark.parametrize("attack", [FEW, Affine(), FlowBall(0.1)], ids=lambda attack: attack.name)

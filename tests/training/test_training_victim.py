@@ -40,7 +40,7 @@ def test_other_settings_or_version_have_another_place(tmp_path: Path, monkeypatc
     places = set()
     for settings, version in ((quick, "1.0"), (replace(quick, seed=1), "1.0"), (quick, "1.1")):
         monkeypatch.setitem(VICTIMS, "digits", settings)
-        monkeypatch.setattr("blindspots.training.victim._version", lambda version=version: version)
+        monkeypatch.setattr("blindspots.training.victim.own_version", lambda version=version: version)
         places.add(cached_victim())
     assert len(places) == 3
 
