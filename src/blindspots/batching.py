@@ -109,29 +109,28 @@ def tune(
             "the device has too little memory for one image of this model: use a smaller batch or another device"
         )
     near = [b for b, cost in costs.items() if cost <= 1.2 * min(costs.values()) and cost * b < 0.2]
-    for _ in range(_TURNS if len(near) > 1 else 0):
-        for b in near:
-            costs[b] = min(costs[b], _cost(forward, example, b, last, device))
-    best = min(costs.values())
-    chosen = next(b for b, cost in costs.items() if cost <= 1.02 * best)
+    found = {(b, last): costs[b] for b in near or [min(costs, key=costs.__getitem__)]}
     if channels_last is None:
-        last = _gains(forward, example, chosen, device)
-    return Layout(chosen, last)
+        # What another format saves depends on the batch: the two are chosen together.
+        found |= {(b, True): float("inf") for b, _ in list(found)}
+    for _ in range(_TURNS if len(found) > 1 else 0):
+        for b, other in list(found):
+            try:
+                cost = _cost(forward, example, b, other, device)
+            except (RuntimeError, ValueError, TypeError, AssertionError):
+                if other == last:
+                    raise
+                del found[b, other]
+                continue
+            found[b, other] = min(found[b, other], cost)
+    usual = min(cost for (_, other), cost in found.items() if other == last)
+    if min(found.values()) < 0.95 * usual:
+        last = True
+    best = min(cost for (_, other), cost in found.items() if other == last)
+    return Layout(next(b for (b, other), cost in found.items() if other == last and cost <= 1.02 * best), last)
 
 
 _TURNS = 4
-
-
-def _gains(forward: Callable[[Tensor, bool], Tensor], example: Tensor, batch: int, device: torch.device) -> bool:
-    """Do channels last save more than 5 % at this batch?"""
-    costs = {False: float("inf"), True: float("inf")}
-    for _ in range(_TURNS):
-        for last in costs:
-            try:
-                costs[last] = min(costs[last], _cost(forward, example, batch, last, device))
-            except (RuntimeError, ValueError, TypeError, AssertionError):
-                return False
-    return costs[True] < 0.95 * costs[False]
 
 
 def _cost(
