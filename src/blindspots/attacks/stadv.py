@@ -134,4 +134,8 @@ class StAdv(Attack):
 
     def _weighted(self, tau: float) -> Objective:
         flow_loss = FlowLoss(self.flow_loss, self.padding, self.neighbours)
-        return Weighted(((1.0, Margin(self.kappa)), (tau, flow_loss)))
+        return Weighted(((1.0, self._reach()), (tau, flow_loss)))
+
+    def _reach(self) -> Objective:
+        """What pulls towards the goal."""
+        return Margin(self.kappa)

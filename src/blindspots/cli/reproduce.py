@@ -51,7 +51,7 @@ class Reproduce(Command):
                 seed=self.seed,
                 device=self.device,
                 out=self.out,
-                progress=lambda cell: status.update(cell),
+                progress=status.update,
             )
         print_page(done.blocks, console)
         console.print(f"page    {done.page}", soft_wrap=True)

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ..evaluation.flags import CHECKS, PROBES
@@ -18,8 +17,8 @@ from ..evaluation.summary import class_name, seconds
 from . import words
 from .figures import curves
 from .pictures import gallery
+from .templating import TEMPLATES, environment, style
 
-TEMPLATES = Path(__file__).parent / "templates"
 CLASSES = 40  # rows of the class table; of more classes the least robust are shown
 LONG = 300  # characters of one setting
 CONFUSED = 20  # classes up to which confusion is a square; beyond, a list of the most frequent changes
@@ -47,21 +46,15 @@ def write_report(run: Run, summary: dict[str, Any], path: str | Path) -> Path:
 
 def render(run: Run, summary: dict[str, Any]) -> str:
     """The page as text; names and paths from the run are escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = environment(TEMPLATES)
     for name in ("percent", "interval", "number", "duration", "plural", "sureness", "with_control", "used"):
-        environment.filters[name] = getattr(words, name)
-    environment.filters["breakable"] = _breakable
+        templates.filters[name] = getattr(words, name)
+    templates.filters["breakable"] = _breakable
     labels = {job["id"]: job["label"] for job in summary["jobs"]}
     series = {job["id"]: job["series"] for job in summary["jobs"]}
     norms = list(dict.fromkeys(job["norm"] for job in summary["jobs"]))
-    return environment.get_template("report.html").render(
-        style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # ours, not the run's
+    return templates.get_template("report.html").render(
+        style=style(),
         manifest=run.manifest,
         run={
             "seed": run.manifest.get("seed"),

@@ -9,8 +9,7 @@ from torch import nn
 
 from ..attacks import StAdv
 from ..classifiers import Classifier
-from ..flows import FlowLoss
-from ..objectives import Margin, Objective, Point, Weighted
+from ..objectives import Margin, Objective, Point
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,9 +31,8 @@ class PlusKappa(StAdv):
 
     name: ClassVar[str] = "stadv-plus-kappa"
 
-    def _weighted(self, tau: float) -> Objective:
-        flow_loss = FlowLoss(self.flow_loss, self.padding, self.neighbours)
-        return Weighted(((1.0, ParkedMargin(self.kappa)), (tau, flow_loss)))
+    def _reach(self) -> Objective:
+        return ParkedMargin(self.kappa)
 
 
 def softmax_inside(model: Classifier) -> Classifier:

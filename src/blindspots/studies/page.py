@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from ..files import replace_file
+from ..report.templating import environment, style
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 TEMPLATES = Path(__file__).parent / "templates"
-STYLE = Path(__file__).parent.parent / "report" / "templates" / "style.css"
 
 
 @dataclass(frozen=True)
@@ -93,21 +90,13 @@ def markdown(title: str, blocks: list[Block], pictures: str) -> str:
 
 def html(title: str, blocks: list[Block]) -> str:
     """The page as one HTML file that opens offline."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = Markup(STYLE.read_text(encoding="utf-8"))  # ours, not a reader's
     sections: list[tuple[str, list[Block]]] = []
     for block in blocks:
         if isinstance(block, Title) or not sections:
             sections.append((block.text if isinstance(block, Title) else "", []))
         if not isinstance(block, Title):
             sections[-1][1].append(block)
-    return environment.get_template("study.html").render(style=style, title=title, sections=sections)
+    return environment(TEMPLATES).get_template("study.html").render(style=style(), title=title, sections=sections)
 
 
 def print_page(blocks: list[Block], console: Console) -> None:

@@ -119,17 +119,20 @@ class StAdvStudy(Study):
 
     def blocks(self, book: Notebook) -> list[Block]:
         trained = {which: self._train(book, *which) for which in (*HEADLINE, *OTHERS)}
-        attacked = {which: self._headline(book, *which) for which in HEADLINE}
-        others = {which: self._other(book, *which) for which in OTHERS}
+        size = self.size
+        attacked = {which: self._default_runs(book, which, size.targeted, size.untargeted) for which in HEADLINE}
+        others = {which: self._default_runs(book, which, size.fixed, size.fixed) for which in OTHERS}
         pictured = self._grid(book)
-        settings = ablation(self.size.steps)
-        lines = [(setting, self._ablation(book, number, setting)) for number, setting in enumerate(settings)]
+        lines = [
+            (s.name, self._runs(book, f"ablation-{number:02d}", HEADLINE[0], s, size.ablation, size.ablation))
+            for number, s in enumerate(ablation(size.steps))
+        ]
         fixed = {which: self._fixed(book, *which) for which in HEADLINE}
         blurred = {which: self._defended(book, *which) for which in HEADLINE}
         return [
             *page.headline(trained, attacked, others),
             *page.pictures(*pictured),
-            *page.ablation([(setting.name, setting.softmax, values) for setting, values in lines]),
+            *page.ablation(lines),
             *page.fixed_taus(fixed),
             *page.defences(blurred),
         ]
@@ -175,27 +178,19 @@ class StAdvStudy(Study):
 
         return book.cell(name, settings, work)
 
-    def _headline(self, book: Notebook, letter: str, preset: str) -> dict[str, Values]:
-        which, setting = (letter, preset), Setting("default", self._default)
-        name = f"attack-{letter}-{preset}"
-        return {
-            "targeted": self._cell(book, f"{name}-targeted", which, self.size.targeted, setting, "random")[0],
-            "untargeted": self._cell(book, f"{name}-untargeted", which, self.size.untargeted, setting, None)[0],
-        }
+    def _default_runs(
+        self, book: Notebook, which: tuple[str, str], targeted: int, untargeted: int
+    ) -> dict[str, Values]:
+        name = f"attack-{which[0]}-{which[1]}"
+        return self._runs(book, name, which, Setting("default", self._default), targeted, untargeted)
 
-    def _other(self, book: Notebook, letter: str, preset: str) -> dict[str, Values]:
-        which, setting, count = (letter, preset), Setting("default", self._default), self.size.fixed
-        name = f"attack-{letter}-{preset}"
+    def _runs(
+        self, book: Notebook, name: str, which: tuple[str, str], setting: Setting, targeted: int, untargeted: int
+    ) -> dict[str, Values]:
+        """What a setting does with random targets, and without any, on so many images each."""
         return {
-            "targeted": self._cell(book, f"{name}-targeted", which, count, setting, "random")[0],
-            "untargeted": self._cell(book, f"{name}-untargeted", which, count, setting, None)[0],
-        }
-
-    def _ablation(self, book: Notebook, number: int, setting: Setting) -> dict[str, Values]:
-        count, name = self.size.ablation, f"ablation-{number:02d}"
-        return {
-            "targeted": self._cell(book, f"{name}-targeted", HEADLINE[0], count, setting, "random")[0],
-            "untargeted": self._cell(book, f"{name}-untargeted", HEADLINE[0], count, setting, None)[0],
+            "targeted": self._cell(book, f"{name}-targeted", which, targeted, setting, "random")[0],
+            "untargeted": self._cell(book, f"{name}-untargeted", which, untargeted, setting, None)[0],
         }
 
     def _fixed(self, book: Notebook, letter: str, preset: str) -> list[tuple[str, Values, dict[str, Tensor]]]:

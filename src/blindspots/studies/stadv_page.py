@@ -106,10 +106,10 @@ def pictures(kept: dict[str, Tensor], reached: list[int]) -> list[Block]:
     return blocks
 
 
-def ablation(lines: list[tuple[str, bool, dict[str, Values]]]) -> list[Block]:
+def ablation(lines: list[tuple[str, dict[str, Values]]]) -> list[Block]:
     """What every setting costs, and which of them keep a reproduction below 10 %."""
     rows = []
-    for name, _, runs in lines:
+    for name, runs in lines:
         targeted, untargeted = runs["targeted"], runs["untargeted"]
         rows.append(
             (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -16,7 +16,7 @@ from ..data import ImageData, dataset
 from ..errors import BlindspotsError
 from ..evaluation.intervals import share
 from ..hardware import hardware, versions
-from ..report.words import duration, interval, percent
+from ..report.words import interval, percent
 from ..training import TrainSettings, fit
 from .notebook import Notebook, Values
 from .page import Block, Paragraph
@@ -170,8 +170,3 @@ def rate(count: int, of: int) -> str:
     """A share with its interval, as "93.0 % [86.1-97.1]"."""
     found = share(count, of)
     return f"{percent(found['value'])} [{interval(found)}]" if of else "–"
-
-
-def took(values: Any) -> str:
-    """How long a cell took."""
-    return duration(values["seconds"])

@@ -13,6 +13,7 @@ from ..attacks import GaussianNoise, LegacyL1, Szegedy
 from ..report.words import duration, number, percent
 from ..settings import plain
 from ..training import TrainSettings
+from ..training.settings import Optimiser
 from .notebook import Notebook, Values
 from .page import Block, Paragraph, Picture, Table, Title
 from .pictures import grid
@@ -48,7 +49,7 @@ class Net:
     train_error: float
     test_error: float
     distortion: float
-    optimiser: str = "adam"
+    optimiser: Optimiser = "adam"
 
 
 # The paper adds lambda * sum(w^2) / k for each layer of k units, whose gradient is 2 * lambda / k * w: one number for
@@ -133,7 +134,7 @@ class SzegedyStudy(Study):
                 limit=self.size.training,
                 epochs=self.size.epochs,
                 batch=100,
-                optimiser="sgd" if net.optimiser == "sgd" else "adam",
+                optimiser=net.optimiser,
                 learning_rate=0.1 if net.optimiser == "sgd" else 3e-3,
                 weight_decay=net.weight_decay,
                 schedule="cosine" if net.optimiser == "sgd" else "onecycle",
