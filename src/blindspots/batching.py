@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
 from .errors import BlindspotsError
@@ -86,51 +87,84 @@ def tune(
         channels_last: the memory format, if it is given; measured otherwise.
 
     Batches double until three in a row bring nothing or one call takes half a second. Those near the best are then
-    measured again in turns, and the smallest within 2 % of the best is taken, since small batches waste less when few
-    images are left. Channels last are taken where they save more than 5 % of it, as they do for many convolutions; a
-    module that cannot take them, since it views its activations in another way, is left alone.
+    measured in turns, in both memory formats, and compared within each turn, since a machine changes its speed from
+    one turn to the next. The smallest batch within 2 % of the best is taken, since small batches waste less when few
+    images are left, and channels last where they save more than 2 %, as they do for many convolutions; a module that
+    cannot take them, since it views its activations in another way, is left alone.
     """
     last = bool(channels_last)
-    largest = 4096 if device.type == "cuda" else 512
+
+    def cost(layout: Layout) -> float:
+        return _cost(forward, example, layout.batch, layout.channels_last, device)
+
+    costs = _explore(lambda batch: cost(Layout(batch, last)), device)
+    near = [b for b, c in costs.items() if c <= 1.3 * min(costs.values()) and c * b < 0.2]
+    usual = [Layout(b, last) for b in near or [min(costs, key=costs.__getitem__)]]
+    other = [Layout(layout.batch, True) for layout in usual] if channels_last is None else []
+    if other and not _runs(cost, other[0]):
+        other = []
+    shares = _shares(cost, [*usual, *other])
+    best = min(shares[layout] for layout in usual)
+    saving = [layout for layout in other if shares[layout] < 0.98 * best]
+    if saving:
+        usual, best = other, min(shares[layout] for layout in saving)
+    return next(layout for layout in usual if shares[layout] <= 1.02 * best)
+
+
+_TURNS = 7
+
+
+def _explore(cost: Callable[[int], float], device: torch.device) -> dict[int, float]:
+    """Seconds per image at batches that double until they bring nothing."""
+    # On one thread nothing is gained by more than a cache holds, and a large batch wastes more.
+    largest = 4096 if device.type == "cuda" else 128 if torch.get_num_threads() == 1 else 512
     costs: dict[int, float] = {}
     batch, misses = (1 if device.type == "cpu" else 16), 0
     while batch <= largest and misses < 3:
         try:
-            cost = _cost(forward, example, batch, last, device)
+            took = cost(batch)
         except torch.OutOfMemoryError:
             break
-        misses = misses + 1 if costs and cost > 0.97 * min(costs.values()) else 0
-        costs[batch] = cost
-        if cost * batch > 0.5:
+        misses = misses + 1 if costs and took > 0.97 * min(costs.values()) else 0
+        costs[batch] = took
+        if took * batch > 0.5:
             break
         batch *= 2
     if not costs:
         raise BlindspotsError(
             "the device has too little memory for one image of this model: use a smaller batch or another device"
         )
-    near = [b for b, cost in costs.items() if cost <= 1.2 * min(costs.values()) and cost * b < 0.2]
-    found = {(b, last): costs[b] for b in near or [min(costs, key=costs.__getitem__)]}
-    if channels_last is None:
-        # What another format saves depends on the batch: the two are chosen together.
-        found |= {(b, True): float("inf") for b, _ in list(found)}
-    for _ in range(_TURNS if len(found) > 1 else 0):
-        for b, other in list(found):
-            try:
-                cost = _cost(forward, example, b, other, device)
-            except (RuntimeError, ValueError, TypeError, AssertionError):
-                if other == last:
-                    raise
-                del found[b, other]
-                continue
-            found[b, other] = min(found[b, other], cost)
-    usual = min(cost for (_, other), cost in found.items() if other == last)
-    if min(found.values()) < 0.95 * usual:
-        last = True
-    best = min(cost for (_, other), cost in found.items() if other == last)
-    return Layout(next(b for (b, other), cost in found.items() if other == last and cost <= 1.02 * best), last)
+    return costs
 
 
-_TURNS = 4
+def _runs(cost: Callable[[Layout], float], layout: Layout) -> bool:
+    try:
+        cost(layout)
+    except (RuntimeError, ValueError, TypeError, AssertionError):
+        return False
+    return True
+
+
+def _shares(cost: Callable[[Layout], float], layouts: list[Layout]) -> dict[Layout, float]:
+    """The cost of each layout as a multiple of the lowest of its turn: the median over the turns.
+
+    Those that are clearly dearer leave after two turns.
+    """
+    if len(layouts) == 1:
+        return {layouts[0]: 1.0}
+    turns: list[dict[Layout, float]] = []
+
+    def shares() -> dict[Layout, float]:
+        return {layout: median(turn.get(layout, float("inf")) for turn in turns) for layout in layouts}
+
+    going = layouts
+    for number in range(_TURNS):
+        turn = {layout: cost(layout) for layout in going}
+        turns.append({layout: took / min(turn.values()) for layout, took in turn.items()})
+        if number == 1:
+            found = shares()
+            going = [layout for layout in going if found[layout] <= 1.12] or going
+    return shares()
 
 
 def _cost(
