@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from .attacks import Szegedy as Szegedy
     from .attacks import UniformNoise as UniformNoise
     from .classifiers import Classifier as Classifier
-    from .classifiers import classifier as classifier
     from .data import dataset as dataset
     from .defences.judge import transfer as transfer
     from .defences.wrap import defend as defend
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from .studies import reproduce as reproduce
     from .training import TrainSettings as TrainSettings
     from .training import fit as fit
+    from .wrapping import classifier as classifier
 
 # The names a user types, and where each lives; a module is imported when a name of it is first used.
 _HOME = {

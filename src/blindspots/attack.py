@@ -69,7 +69,7 @@ class Attack(ABC):
         Raises:
             BlindspotsError: images, labels, targets or budget that cannot be used, or a model that answers with NaN.
         """
-        from .classifiers import classifier
+        from .wrapping import classifier
 
         wrapped = classifier(model)
         if isinstance(budget, int):

@@ -1,7 +1,7 @@
 """The oracle: the only road from an attack to the model.
 
-It evaluates a query theta for the live rows (images) of a population in full, fixed-shape model batches, judges every
-queried point, keeps the best one per image by a rule, counts forwards and backwards per image and holds budgets.
+It evaluates a query theta for the live rows (images) of a population in full, fixed-shape model batches and judges
+every queried point; its ledger keeps the best one per image by a rule, counts model calls and holds budgets.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from . import noise
 from .batching import chunks, fill
 from .lazy import torch
+from .ledger import Ledger
 from .objectives import Point
 from .record import Answer, Budget, Record, Rule
 
@@ -59,41 +60,32 @@ class Oracle:
         spent: int = 0,
         traced: bool = False,
     ) -> None:
-        count, device = len(images), images.device
         self._classifier, self._keep, self._traced = classifier, keep, traced
         self._batch = classifier.size(images)
-        self._budget = budget or Budget()
         self._all = (images, goal, space, keys)
         self.images, self.goal, self.space, self._keys = self._all
         self.objective = objective
-        self.rows = torch.arange(count, device=device)
-        self._settled = torch.zeros(count, dtype=torch.bool, device=device)
-        self._resting, self._rest = torch.zeros_like(self._settled), False
-        self._ended = torch.zeros_like(self._settled)
-        self._margin = torch.zeros(count, dtype=images.dtype, device=device)
+        self.rows = torch.arange(len(images), device=images.device)
         # A success in reduced precision is checked by a second forward.
-        self._price = 1 if classifier.amp is None else 2
-        self._pace = 1 if device.type == "cpu" else 4
+        price = 1 if classifier.amp is None else 2
+        self._ledger = Ledger(space.zero(), images.dtype, keep, budget or Budget(), price, spent, traced)
+        self._pace = 1 if images.device.type == "cpu" else 4
         self._queries = 0
 
-        def zeros() -> Tensor:
-            return torch.zeros(count, dtype=torch.int64, device=device)
-
-        worst = torch.full((count,), float("inf"), dtype=images.dtype, device=device)
-        self.record = Record(
-            space.zero(), worst, worst.clone(), torch.zeros_like(self._settled), None, None,
-            zeros() + spent, zeros(), zeros(), zeros(), zeros(),
-        )  # fmt: skip
+    @property
+    def record(self) -> Record:
+        """The best point of every image so far, and what was spent on it."""
+        return self._ledger.record
 
     @property
     def active(self) -> Tensor:
         """Which live rows (R,) are neither settled nor resting until the next `revive`."""
-        return ~(self._settled | self._resting | self._ended)[self.rows]
+        return self._ledger.active(self.rows)
 
     @property
     def resting(self) -> Tensor:
         """Which images (N,) reached the goal since a `revive` that let them rest."""
-        return self._resting
+        return self._ledger.resting
 
     def keys(self, restart: int = 0, draw: int = 0) -> Tensor:
         """Noise keys (R,) of the live rows for one restart and one draw."""
@@ -109,9 +101,9 @@ class Oracle:
         Rows that are settled, or whose budget is spent, are charged and judged no more. A gradient is zero where it was
         not finite, where there is none, and may be where the row was settled by this very query.
         """
-        record, rows = self.record, self.rows
-        active = self.active
-        going = active & ~self._last(active, gradient)
+        ledger, rows = self._ledger, self.rows
+        record, active = ledger.record, self.active
+        going = active & ~ledger.last(rows, active, gradient)
         losses: list[Tensor] = []
         answers: list[Tensor] = []
         slopes: list[Tensor] = []
@@ -128,13 +120,13 @@ class Oracle:
         finite = torch.isfinite(loss)
         record.bad_gradients[rows] += active & ~finite
         self._judge(theta, loss, logits, active)
-        self._settled[rows] |= self._last(torch.zeros_like(active), gradient)
+        ledger.close(rows, gradient)
+        needed = active & self.active
         if slope is not None:
-            needed = active & self.active
             record.backwards[rows] += needed
-            self._inspect(slope, needed, finite)
+            ledger.inspect(rows, slope, needed, finite)
         if self._traced:
-            self._trace(theta, loss, slope, active, active & self.active)
+            ledger.trace(rows, loss, self.space.size(theta), slope, active, needed)
         return Answer(loss, slope, logits)
 
     def compact(self) -> Tensor | None:
@@ -150,7 +142,7 @@ class Oracle:
         if len(live) and -(-len(live) // self._batch) == -(-len(self.rows) // self._batch):
             return None
         # Rows that are nearest to the goal share model batches: one whose rows all reach it needs no backward.
-        live = live[self._margin[self.rows[live]].argsort(stable=True)]
+        live = live[self._ledger.margin[self.rows[live]].argsort(stable=True)]
         self._narrow(live)
         return live
 
@@ -160,22 +152,20 @@ class Oracle:
         With `rest`, an image that reaches the goal rests until the next `revive`: for runs of which each needs one
         success.
         """
-        self._resting.zero_()
-        self._ended.zero_()
-        self._rest = rest
-        live = (~self._settled).nonzero().squeeze(1)
+        self._ledger.wake(rest)
         self.images, self.goal, self.space, self._keys = self._all
-        self.rows = torch.arange(len(self._settled), device=live.device)
+        self.rows = torch.arange(len(self.images), device=self.images.device)
+        live = self.active.nonzero().squeeze(1)
         self._narrow(live)
         return len(live) > 0
 
     def settle(self, images: Tensor) -> None:
         """Give up on some of the images, (N,) bool: they are charged and judged no more."""
-        self._settled |= images
+        self._ledger.settled |= images
 
     def rest(self, rows: Tensor) -> None:
         """Let live rows, (R,) bool, rest until the next `revive`: their search has ended, they cost no more."""
-        self._ended[self.rows] |= rows
+        self._ledger.ended[self.rows] |= rows
 
     def enter(self, space: Space) -> None:
         """Go on in another space of the same theta; it has one row for each live row."""
@@ -222,7 +212,7 @@ class Oracle:
             leaf = theta.detach().requires_grad_(gradient)
             images = self.space.apply(leaf, rows)
             # The unchanged images are judged in full precision: a clean mistake must not be one of bfloat16.
-            exact = self.record.logits is None
+            exact = not self._ledger.begun
             logits = self._classifier.forward(fill(images, self._batch), exact)[: len(clean)]
             loss = self.objective(Point(logits, goal, images, clean, leaf, self.rows[rows]))
             slope = None
@@ -232,46 +222,20 @@ class Oracle:
 
     def _wanted(self, logits: Tensor, goal: Goal, going: Tensor) -> bool:
         """Does any row of the batch go on after this query?"""
-        clean = self.record.logits is None
-        if self._classifier.amp is None and (self._keep == "first" or self._rest or clean):
+        if self._classifier.amp is None and self._ledger.ends_at_goal:
             going = going & ~goal.reached(logits.detach())
-        elif self._budget == Budget():
+        elif not self._ledger.limited:
             return True
         return bool(going.any())
 
     def _judge(self, theta: Tensor, loss: Tensor, logits: Tensor, active: Tensor) -> None:
-        """Keep what is better by the rule, and settle or rest the rows that reached the goal with this query."""
-        record, rows = self.record, self.rows
-        clean = record.logits is None
-        if record.logits is None:
-            record.logits, record.clean_logits = torch.full_like(logits, float("nan")), logits.clone()
-            record.logits[:] = logits
+        ledger = self._ledger
         success = self.goal.reached(logits) & active
-        self._margin[rows] = self.goal.margin(logits).to(self._margin.dtype)
-        if self._classifier.amp is not None and not clean:
+        ledger.margin[self.rows] = self.goal.margin(logits).to(ledger.margin.dtype)
+        if self._classifier.amp is not None and ledger.begun:
             success = self._confirm(theta, success)
-        before, lowest = record.success[rows], record.loss[rows]
-        lower = loss < lowest
-        if self._keep == "final":
-            better = lower
-        elif self._keep == "lowest":
-            better = (success & ~before) | ((success == before) & lower)
-        elif self._keep == "smallest":
-            size = self.space.size(theta)
-            # Of sizes that differ by rounding alone, as on the sphere of the radius, the first is kept.
-            smaller = size < record.size[rows] * (1 - 1e-6)
-            better = (success & (~before | smaller)) | (~success & ~before & lower)
-            record.size[rows] = torch.where(better & success, size, record.size[rows])
-        else:
-            better = success | (~before & lower)
-        kept = (better & active).nonzero().squeeze(1)
-        at = rows[kept]
-        record.theta[at], record.loss[at], record.logits[at] = theta[kept], loss[kept], logits[kept]
-        record.success[at] = success[kept] if self._keep == "final" else success[kept] | before[kept]
-        if self._keep == "first" or clean:
-            self._settled[rows] |= success
-        elif self._rest:
-            self._resting[rows] |= success
+        size = self.space.size(theta) if self._keep == "smallest" else None
+        ledger.judge(self.rows, active, theta, loss, logits, success, size)
 
     def _confirm(self, theta: Tensor, success: Tensor) -> Tensor:
         """Successes of the reduced precision that hold in full precision; each check is a forward."""
@@ -292,43 +256,6 @@ class Oracle:
                 images = space.apply(theta[chunk.rows], chunk.rows)
                 parts.append(self._classifier.forward(fill(images, self._batch), exact=True)[chunk.valid])
         return torch.cat(parts)
-
-    def _inspect(self, slope: Tensor, needed: Tensor, finite: Tensor) -> None:
-        """Count zero and non-finite gradients where the loss is finite, and replace what is not finite by zero."""
-        size = torch.linalg.vector_norm(slope.flatten(1), dim=1)
-        if bool(((size > 0) & torch.isfinite(size)).all()):
-            return
-        # Squares of tiny or huge values vanish or overflow where the values do not.
-        peak = slope.flatten(1).abs().amax(1)
-        bad = ~torch.isfinite(peak)
-        self.record.bad_gradients[self.rows] += bad & needed & finite
-        self.record.zero_gradients[self.rows] += (peak == 0) & needed & finite
-        torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0, out=slope)
-
-    def _last(self, asked: Tensor, gradient: bool) -> Tensor:
-        """Which live rows (R,) can afford no query after one forward more where `asked`; one is kept for the
-        verification.
-
-        A row without backwards left is judged once more, where its last step has taken it, and settled then.
-        """
-        record, rows, limit = self.record, self.rows, self._budget
-        last = torch.zeros_like(asked)
-        if limit.forwards is not None:
-            last |= record.forwards[rows] + asked + self._price + 1 > limit.forwards
-        if gradient and limit.backwards is not None:
-            last |= record.backwards[rows] + 1 > limit.backwards
-        return last
-
-    def _trace(self, theta: Tensor, loss: Tensor, slope: Tensor | None, active: Tensor, needed: Tensor) -> None:
-        def spread(values: Tensor, asked: Tensor) -> Tensor:
-            row = torch.full((len(self._settled),), float("nan"), dtype=values.dtype, device=values.device)
-            row[self.rows] = torch.where(asked, values, float("nan"))
-            return row
-
-        entry = {"loss": spread(loss, active), "size": spread(self.space.size(theta), active)}
-        if slope is not None:
-            entry["gradient"] = spread(torch.linalg.vector_norm(slope.flatten(1), dim=1), needed)
-        self.record.trace.append(entry)
 
     def _narrow(self, live: Tensor) -> None:
         self.rows, self.images, self.goal = self.rows[live], self.images[live], self.goal.take(live)

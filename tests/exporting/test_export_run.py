@@ -14,13 +14,14 @@ from torch import nn
 from torchvision.transforms.functional import to_tensor
 
 from blindspots.attacks import FGSM, PGD, BisectedPGD
-from blindspots.classifiers import Classifier, classifier
+from blindspots.classifiers import Classifier
 from blindspots.data import dataset
 from blindspots.errors import BlindspotsError
 from blindspots.evaluation.driver import evaluate
 from blindspots.exporting import ExportProgress, export
 from blindspots.geometry import sizes
 from blindspots.models import build, save_model
+from blindspots.wrapping import classifier
 
 CLASSES, SIZE = 4, 6
 ATTACKS = (

@@ -69,8 +69,8 @@ class ModelOptions:
 
     def wrap(self, spec: str, **shape: int) -> Classifier:
         """The classifier that a name or path stands for, with these options and behind its defences."""
-        from ..classifiers import classifier
         from ..config import make_defence, parse_defence
+        from ..wrapping import classifier
 
         if self.normalisation is not None and (self.mean or self.std):
             raise BlindspotsError(

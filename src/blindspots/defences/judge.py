@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..classifiers import Classifier, classifier
+from ..classifiers import Classifier
 from ..errors import BlindspotsError
 from ..goal import Goal
 from ..lazy import torch
+from ..wrapping import classifier
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

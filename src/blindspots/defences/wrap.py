@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..classifiers import Classifier, classifier
+from ..classifiers import Classifier
 from ..config import make_defence, parse_defence
 from ..errors import BlindspotsError
+from ..wrapping import classifier
 from .defence import Defence
 
 if TYPE_CHECKING:

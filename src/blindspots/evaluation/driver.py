@@ -16,12 +16,13 @@ import torch
 from filelock import FileLock, Timeout
 
 from ..attack import Attack
-from ..classifiers import Classifier, classifier
+from ..classifiers import Classifier
 from ..data import ImageData, dataset
 from ..errors import BlindspotsError
 from ..files import remove_leftovers
 from ..goal import Goal
 from ..record import Budget
+from ..wrapping import classifier
 from .defaults import default_attacks
 from .plan import Choices, differences, make_identity, make_manifest
 from .run import Run, sizes_of

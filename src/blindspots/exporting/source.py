@@ -14,12 +14,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..classifiers import Classifier, classifier
+from ..classifiers import Classifier
 from ..config import make_defence, parse_defence
 from ..errors import BlindspotsError, unknown
 from ..evaluation.run import NORMS
 from ..evaluation.run import Run as Run
 from ..goal import Goal
+from ..wrapping import classifier
 
 if TYPE_CHECKING:
     from torch import nn

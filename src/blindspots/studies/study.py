@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from ..classifiers import Classifier, classifier
+from ..classifiers import Classifier
 from ..data import ImageData, dataset
 from ..errors import BlindspotsError
 from ..evaluation.intervals import share
 from ..hardware import hardware, versions
 from ..report.words import interval, percent
 from ..training import TrainSettings, fit
+from ..wrapping import classifier
 from .notebook import Notebook, Values
 from .page import Block, Paragraph
 
