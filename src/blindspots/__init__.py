@@ -73,7 +73,7 @@ _HOME = {
     "TrainSettings": "training",
     "UniformNoise": "attacks",
     "build": "models",
-    "classifier": "classifiers",
+    "classifier": "wrapping",
     "dataset": "data",
     "defend": "defences.wrap",
     "evaluate": "evaluation.driver",
