@@ -66,8 +66,8 @@ def one_by_one(case: Case) -> Tensor:
     return trace.cummin(0).values
 
 
-def batched_port(case: Case, minimise: Callable[..., Any]) -> Tensor:
-    """The same by BoTorch's port, which has no limit on evaluations: it is left by an exception."""
+def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Tensor:
+    """The same by BoTorch's port, in model batches of `batch`; it has no limit on evaluations: an exception ends it."""
     trace, zero = torch.full((MOST, len(case.images)), float("inf")), case.space.zero()
 
     class OverError(Exception):
@@ -82,7 +82,7 @@ def batched_port(case: Case, minimise: Callable[..., Any]) -> Tensor:
         rows, theta = torch.tensor(batch_indices), torch.from_numpy(x).to(zero.dtype).view(-1, *zero.shape[1:])
         parts = [
             case.ask(case.space.narrow(part), some, part)
-            for part, some in zip(rows.split(case.batch), theta.split(case.batch), strict=True)
+            for part, some in zip(rows.split(batch), theta.split(batch), strict=True)
         ]
         values = torch.cat([value for value, _ in parts])
         trace[query, rows] = values
