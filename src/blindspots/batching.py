@@ -88,7 +88,7 @@ def tune(
 
     Batches double until three in a row bring nothing or one call takes half a second. Those near the best are then
     measured in turns, in both memory formats, and compared within each turn, since a machine changes its speed from
-    one turn to the next. The smallest batch within 2 % of the best is taken, since small batches waste less when few
+    one turn to the next. The smallest batch within 5 % of the best is taken, since small batches waste less when few
     images are left, and channels last where they save more than 2 %, as they do for many convolutions; a module that
     cannot take them, since it views its activations in another way, is left alone.
     """
@@ -108,7 +108,7 @@ def tune(
     saving = [layout for layout in other if shares[layout] < 0.98 * best]
     if saving:
         usual, best = other, min(shares[layout] for layout in saving)
-    return next(layout for layout in usual if shares[layout] <= 1.02 * best)
+    return next(layout for layout in usual if shares[layout] <= 1.05 * best)
 
 
 _TURNS = 7
