@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from .. import noise
 from ..attack import Attack
 from ..descend import descend
 from ..errors import BlindspotsError
@@ -126,11 +125,10 @@ class StAdv(Attack):
             oracle.settle(oracle.record.success)
 
     def _begin(self, oracle: Oracle, restart: int) -> Tensor:
-        keys, space = oracle.keys(restart), oracle.space
-        if restart == 0 or self.start != "zero":
-            return space.start(keys)
-        still = space.zero()
-        return space.project(self.spread * noise.normal(keys, tuple(still.shape[1:]), still.dtype))
+        space = oracle.space
+        if restart and self.start == "zero":
+            space = Flow(oracle.images, "gaussian", self.spread, float(self.radius))
+        return space.start(oracle.keys(restart))
 
     def _weighted(self, tau: float) -> Objective:
         flow_loss = FlowLoss(self.flow_loss, self.padding, self.neighbours)
