@@ -146,13 +146,15 @@ class Oracle:
         self._narrow(live)
         return live
 
-    def revive(self, rest: bool = False) -> bool:
+    def revive(self, rest: bool = False, among: Tensor | None = None) -> bool:
         """Make every row that is not settled live again, for the next run of the search; False when there is none.
 
         With `rest`, an image that reaches the goal rests until the next `revive`: for runs of which each needs one
-        success.
+        success. With `among`, (N,) bool, the other images rest from the beginning.
         """
         self._ledger.wake(rest)
+        if among is not None:
+            self._ledger.ended |= ~among
         self.images, self.goal, self.space, self._keys = self._all
         self.rows = torch.arange(len(self.images), device=self.images.device)
         live = self.active.nonzero().squeeze(1)

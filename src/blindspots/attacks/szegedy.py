@@ -11,6 +11,7 @@ from ..descend import descend
 from ..lazy import torch
 from ..objectives import Margin, Objective, Point
 from ..optimisers import LBFGS
+from ..polishing import polish
 from ..record import Rule
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
@@ -41,13 +42,13 @@ class Szegedy(Attack):
     of ten from 1e-2, up to 1e10, then bisections of log c. Of all points queried the smallest that reaches the goal is
     kept.
 
-    Cost: `runs` * (steps + 1) forwards at most, for 13 + rounds runs at most and about 4 + rounds as a rule; a run ends
-    for an image where L-BFGS gets no further.
+    Cost: `runs` * (steps + 1) + polish forwards at most, for 13 + rounds runs at most and about 4 + rounds as a rule; a
+    run ends for an image where L-BFGS gets no further.
     Source: Szegedy et al. 2014, "Intriguing properties of neural networks", arXiv:1312.6199, section 4.1. The paper has
     its c on |r|, 1 / c here.
-    Differs from the paper: bisections start at the minimum before (`warm`); every point queried counts, not the minima
-    alone; untargeted attacks and a largest radius. The l1 norm is split into increase and decrease, both from 0 up, in
-    which it is linear: no kinks stall the search.
+    Differs from the paper: bisections start at a minimum before (`warm`); every point queried counts, not the minima
+    alone, and the smallest is pulled towards the image at last (`polish`); untargeted attacks and a largest radius. The
+    l1 norm is split into increase and decrease, both from 0 up, in which it is linear: no kinks stall the search.
     """
 
     name: ClassVar[str] = "szegedy"
@@ -72,7 +73,10 @@ class Szegedy(Attack):
     rounds: int = 8
     """Bisections of the logarithm of the weight, after its bracket is found."""
     warm: bool = True
-    """Start bisections at the minimum of the run before, which is near; false: every run from `start`."""
+    """Start bisections at the minimum of the least weight that reached the goal, which is near; false: all runs from
+    `start`."""
+    polish: int = 3
+    """Forwards spent at the end on pulling the smallest success towards the image, along the line between them."""
 
     def __post_init__(self) -> None:
         one_of(self, "norm", self.norms)
@@ -80,7 +84,7 @@ class Szegedy(Attack):
         one_of(self, "loss", get_args(ReachName))
         if self.start is not None:
             one_of(self, "start", get_args(Start))
-        at_least(self, spread=0, steps=1, rounds=0)
+        at_least(self, spread=0, steps=1, rounds=0, polish=0)
 
     @property
     def rule(self) -> Rule:
@@ -100,21 +104,24 @@ class Szegedy(Attack):
         low, high = torch.full_like(weight, float("nan")), torch.full_like(weight, float("nan"))
         left = torch.full((count,), self.rounds, device=device)
         bracketed = torch.zeros((count,), dtype=torch.bool, device=device)
-        run, lowest = 0, oracle.space.zero()
-        while oracle.revive():
+        over = torch.zeros_like(bracketed)
+        run, lowest, beyond = 0, oracle.space.zero(), oracle.space.zero()
+        while oracle.revive(among=~over):
             theta = self._start(oracle, run)
             if self.warm:
                 near = bracketed[oracle.rows].view(-1, *[1] * (theta.ndim - 1))
-                theta = torch.where(near, lowest[oracle.rows], theta)
+                theta = torch.where(near, beyond[oracle.rows], theta)
             reached = self._run(oracle, theta, weight, lowest)
+            # From a minimum that does not reach the goal, such as one all but at r = 0, the kink of |r| bars the way.
+            beyond = torch.where(reached.view(-1, *[1] * (theta.ndim - 1)), lowest, beyond)
             low, high = torch.where(reached, low, weight), torch.where(reached, weight, high)
             left = left - bracketed.long()
             bracketed = ~torch.isnan(low) & ~torch.isnan(high)
             further = torch.where(torch.isnan(high), low * 10, high / 10)
             weight = torch.where(bracketed, (low * high).sqrt(), further)
-            oracle.settle(bracketed & (left <= 0))
-            oracle.settle((weight > MOST * 1.001) | (weight < LEAST / 1.001))
+            over |= (bracketed & (left <= 0)) | (weight > MOST * 1.001) | (weight < LEAST / 1.001)
             run += 1
+        polish(oracle, self.polish)
 
     def _start(self, oracle: Oracle, run: int) -> Tensor:
         theta = oracle.space.zero()
