@@ -25,6 +25,8 @@ Solver = Literal["lbfgs", "adam"]
 Iterate = Literal["best", "final"]
 # Step of Adam, and l2 length of the first step of L-BFGS, in pixels: longer ones tear the flow before it has a shape.
 RATE, FIRST_STEP = 0.05, 0.1
+# How much further than the restart before the next one starts from the unchanged image.
+WIDER = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class StAdv(Attack):
     roughness L_flow of the flow. Of all flows that were queried and reach the goal, that of lowest objective is kept:
     at kappa = 0 the one of smallest L_flow. An image that survives tau is attacked anew with half of it, up to
     `halvings` times, and leaves with its first tau that succeeds. One that survives them all goes through them again
-    from a random flow, `restarts` times: a bilinear image has a kink at every whole-numbered flow, where the gradient
-    is that of one side and may not lead down.
+    from a random flow, `restarts` times, each wider than the one before: a bilinear image has a kink at every
+    whole-numbered flow, where the gradient is that of one side and may not lead down, and what has to change its shape
+    (a one into a nought) needs more than a small flow to begin with.
 
     Cost: at most 1 + n * (steps + 1) forwards and n * steps backwards in n = (1 + restarts) * (1 + halvings) runs;
     L-BFGS ends an image where it gets no further.
@@ -58,8 +61,9 @@ class StAdv(Attack):
     """Weight of the flow loss against the margin, in logits."""
     halvings: int = 6
     """How often tau is halved for images that survive; 0 keeps it fixed."""
-    restarts: int = 1
-    """How often an image that survives every tau is attacked again, from another random flow of width `spread`."""
+    restarts: int = 3
+    """How often an image that survives every tau is attacked again, from another random flow: of width `spread`, and
+    three times as wide with each restart where the first start is zero."""
     kappa: float = 0.0
     """Margin asked for beyond the decision boundary, in logits."""
     flow_loss: FlowKind = "sum"
@@ -127,7 +131,7 @@ class StAdv(Attack):
     def _begin(self, oracle: Oracle, restart: int) -> Tensor:
         space = oracle.space
         if restart and self.start == "zero":
-            space = Flow(oracle.images, "gaussian", self.spread, float(self.radius))
+            space = Flow(oracle.images, "gaussian", self.spread * WIDER ** (restart - 1), float(self.radius))
         return space.start(oracle.keys(restart))
 
     def _weighted(self, tau: float) -> Objective:
