@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from rich.console import Console
 from torch import Tensor
 
 import blindspots as bs
@@ -16,7 +19,8 @@ from blindspots.attacks import StAdv
 from blindspots.studies import stadv, szegedy
 from blindspots.studies.mistakes import PlusKappa, softmax_inside
 from blindspots.studies.notebook import Notebook
-from blindspots.studies.page import Paragraph, Picture, Table, Title, html, markdown
+from blindspots.studies.page import Paragraph, Picture, Table, Title, html, markdown, print_page
+from blindspots.studies.pictures import grid
 from blindspots.studies.stadv_page import best_fixed
 
 TRAINING, TEST = 120, 40
@@ -148,6 +152,29 @@ def linear() -> tuple[bs.Classifier, Tensor, Tensor]:
     for row in range(4):
         images[row, 0, row + 1 : row + 7, 6:8] = 1.0
     return bs.Classifier(net, batch=4), images, torch.zeros(4, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(120, 3), (40, 3), (80, 14)])
+def test_wide_tables_are_printed_row_by_row(width: int, columns: int) -> None:
+    out = io.StringIO()
+    names = tuple(f"column{number}" for number in range(columns))
+    print_page(
+        [Table("Everything", names, [tuple(f"value{number}" for number in range(columns))])],
+        Console(file=out, width=width),
+    )
+    text = out.getvalue()
+    assert "Everything" in text
+    assert all(f"value{number}" in text for number in range(columns)), "no cell is cut short"
+    assert all(name in text for name in names[1:])
+
+
+def test_long_names_leave_the_images_of_a_grid_their_size() -> None:
+    pictures = []
+    for names in (["a", "b"], ["a name of many letters, and more", "b"]):
+        black = {(row, 0): torch.zeros(1, 8, 8) for row in range(2)}
+        with Image.open(io.BytesIO(grid(black, names, ["image"], set()))) as picture:
+            pictures.append(int((np.asarray(picture.convert("L")) == 0).sum()))
+    assert pictures[1] > 0.8 * pictures[0]
 
 
 def test_a_kappa_that_is_added_parks_the_margin_where_a_subtracted_one_crosses() -> None:

@@ -100,15 +100,31 @@ def html(title: str, blocks: list[Block]) -> str:
 
 
 def print_page(blocks: list[Block], console: Console) -> None:
-    """Print titles and tables; paragraphs and pictures are for the page."""
+    """Print titles and tables; paragraphs and pictures are for the page.
+
+    A table with more columns than the console has room for is printed row by row.
+    """
     from rich.table import Table as Printed
 
     for block in blocks:
-        if isinstance(block, Table):
+        if not isinstance(block, Table):
+            continue
+        if console.width >= _LEAST * len(block.columns):
             shown = Printed(*block.columns, title=block.caption, title_justify="left", title_style="bold")
             for row in block.rows:
                 shown.add_row(*row)
             console.print(shown)
+            continue
+        console.print(block.caption, style="bold")
+        for row in block.rows:
+            listed = Printed(box=None, show_header=False, title=row[0], title_justify="left", padding=(0, 2))
+            for column, cell in zip(block.columns[1:], row[1:], strict=True):
+                listed.add_row(column, cell)
+            console.print(listed)
+
+
+# Letters of a column that can be read.
+_LEAST = 11
 
 
 def _row(cells: tuple[str, ...]) -> str:

@@ -23,7 +23,10 @@ def grid(
     Places without an image stay empty.
     """
     with mpl.rc_context({"font.size": 9, "text.color": INK}):
-        figure = Figure(figsize=(0.62 * len(columns) + 0.5, 0.62 * len(rows) + 0.5), layout="constrained")
+        # Inches: names have room beside the images and above them, at about 0.08 a letter.
+        cell = max(0.62, 0.09 * max(map(len, columns)))
+        width = cell * len(columns) + 0.08 * max(map(len, rows)) + 0.45
+        figure = Figure(figsize=(width, cell * len(rows) + 0.5), layout="constrained")
         axes = figure.subplots(len(rows), len(columns), squeeze=False)
         for (row, column), place in np.ndenumerate(axes):
             _bare(place)
