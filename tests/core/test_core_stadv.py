@@ -147,7 +147,9 @@ class Softmax(nn.Module):
 
 def test_a_softmax_inside_the_victim_is_why_nothing_moves() -> None:
     model, images, labels = digits()
-    for attack in (StAdv(steps=40, halvings=0), StAdv(steps=40, halvings=0, flow_loss="global")):
+    # From the unchanged image: a restart from a wide random flow tears such small images before the search begins.
+    once = StAdv(steps=40, halvings=0, restarts=0)
+    for attack in (once, dataclasses.replace(once, flow_loss="global")):
         result = attack(Classifier(Softmax(model.module), classes=10, batch=8), images, labels, targets="random")
         assert result.success.sum() <= 1
         assert float(result.size["flow"].median()) < 1e-3
