@@ -21,14 +21,11 @@ class Ledger:
         budget: model calls per image.
         price: forwards that a query may cost: two where its success is checked by another.
         spent: forwards per image that were made before.
-        traced: write down loss, size and gradient size of every query.
     """
 
-    def __init__(
-        self, theta: Tensor, dtype: torch.dtype, rule: Rule, budget: Budget, price: int, spent: int, traced: bool
-    ) -> None:
+    def __init__(self, theta: Tensor, dtype: torch.dtype, rule: Rule, budget: Budget, price: int, spent: int) -> None:
         count, device = len(theta), theta.device
-        self._rule, self._budget, self._price, self._traced = rule, budget, price, traced
+        self._rule, self._budget, self._price = rule, budget, price
         self.settled = torch.zeros(count, dtype=torch.bool, device=device)
         self.resting, self.ended = torch.zeros_like(self.settled), torch.zeros_like(self.settled)
         self.margin = torch.zeros(count, dtype=dtype, device=device)

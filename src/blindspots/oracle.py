@@ -68,7 +68,7 @@ class Oracle:
         self.rows = torch.arange(len(images), device=images.device)
         # A success in reduced precision is checked by a second forward.
         price = 1 if classifier.amp is None else 2
-        self._ledger = Ledger(space.zero(), images.dtype, keep, budget or Budget(), price, spent, traced)
+        self._ledger = Ledger(space.zero(), images.dtype, keep, budget or Budget(), price, spent)
         self._pace = 1 if images.device.type == "cpu" else 4
         self._queries = 0
 
@@ -121,6 +121,8 @@ class Oracle:
         record.bad_gradients[rows] += active & ~finite
         self._judge(theta, loss, logits, active)
         ledger.close(rows, gradient)
+        if slope is None and not self._traced:
+            return Answer(loss, slope, logits)
         needed = active & self.active
         if slope is not None:
             record.backwards[rows] += needed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lazy import torch
+from .optimisers.optimiser import per_row
 
 if TYPE_CHECKING:
     from .oracle import Oracle
@@ -41,8 +42,7 @@ def polish(oracle: Oracle, rounds: int) -> None:
                 return
             found, low, high, above, below, tried = (t[going] for t in (found, low, high, above, below, tried))
         image = oracle.space.zero()
-        weight = tried.view(-1, *[1] * (found.ndim - 1))
-        answer = oracle.query(image + weight * (found - image), gradient=False)
+        answer = oracle.query(image + per_row(tried, found) * (found - image), gradient=False)
         reached = oracle.goal.reached(answer.logits)
         margin = oracle.goal.margin(answer.logits).to(low.dtype)
         low, high = torch.where(reached, low, tried), torch.where(reached, tried, high)
