@@ -21,6 +21,14 @@ settings.load_profile("tests")
 LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 
+# Files that take minutes with few tests: they begin first, or one worker would be left alone with them in the end.
+LONG = ("test_training_mnist.py", "test_evaluation_kill.py", "test_studies.py", "test_training_victim.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection to anything but this machine fails the test that makes it."""

@@ -18,19 +18,43 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .attack import Attack as Attack
+    from .attacks import APGD as APGD
+    from .attacks import APGDT as APGDT
     from .attacks import BIM as BIM
+    from .attacks import CW as CW
+    from .attacks import DDN as DDN
+    from .attacks import EAD as EAD
+    from .attacks import FAB as FAB
     from .attacks import FGM as FGM
     from .attacks import FGSM as FGSM
+    from .attacks import FMN as FMN
     from .attacks import MIFGSM as MIFGSM
+    from .attacks import NES as NES
+    from .attacks import PDPGD as PDPGD
     from .attacks import PGD as PGD
+    from .attacks import SPSA as SPSA
     from .attacks import Affine as Affine
+    from .attacks import APGDNearest as APGDNearest
+    from .attacks import AutoAttack as AutoAttack
     from .attacks import BisectedPGD as BisectedPGD
+    from .attacks import Boundary as Boundary
+    from .attacks import BrendelBethge as BrendelBethge
+    from .attacks import DeepFool as DeepFool
+    from .attacks import Ensemble as Ensemble
+    from .attacks import Fast as Fast
     from .attacks import FlowBall as FlowBall
     from .attacks import GaussianNoise as GaussianNoise
+    from .attacks import GeoDA as GeoDA
+    from .attacks import HopSkipJump as HopSkipJump
     from .attacks import LegacyL1 as LegacyL1
+    from .attacks import SigmaZero as SigmaZero
+    from .attacks import SimBA as SimBA
+    from .attacks import Square as Square
     from .attacks import StAdv as StAdv
     from .attacks import Szegedy as Szegedy
     from .attacks import UniformNoise as UniformNoise
+    from .attacks import Universal as Universal
+    from .attacks import ensemble as ensemble
     from .classifiers import Classifier as Classifier
     from .data import dataset as dataset
     from .defences.judge import transfer as transfer
@@ -47,31 +71,59 @@ if TYPE_CHECKING:
     from .studies import reproduce as reproduce
     from .training import TrainSettings as TrainSettings
     from .training import fit as fit
+    from .universal import UAP as UAP
+    from .universal import Perturbation as Perturbation
     from .wrapping import classifier as classifier
 
 # The names a user types, and where each lives; a module is imported when a name of it is first used.
 _HOME = {
     "Affine": "attacks",
+    "APGD": "attacks",
+    "APGDNearest": "attacks",
+    "APGDT": "attacks",
     "Attack": "attack",
+    "AutoAttack": "attacks",
+    "Ensemble": "attacks",
+    "Fast": "attacks",
+    "ensemble": "attacks",
     "BIM": "attacks",
     "BisectedPGD": "attacks",
     "BlindspotsError": "errors",
+    "Boundary": "attacks",
+    "BrendelBethge": "attacks",
     "Budget": "record",
+    "CW": "attacks",
     "Classifier": "classifiers",
+    "DDN": "attacks",
+    "DeepFool": "attacks",
+    "EAD": "attacks",
+    "FAB": "attacks",
     "FGM": "attacks",
     "FGSM": "attacks",
     "FlowBall": "attacks",
+    "FMN": "attacks",
     "GaussianNoise": "attacks",
+    "GeoDA": "attacks",
     "Goal": "goal",
+    "HopSkipJump": "attacks",
     "LegacyL1": "attacks",
     "MIFGSM": "attacks",
+    "NES": "attacks",
     "PGD": "attacks",
+    "Perturbation": "universal",
     "Result": "result",
     "Run": "evaluation.run",
+    "SPSA": "attacks",
+    "SimBA": "attacks",
+    "Square": "attacks",
+    "PDPGD": "attacks",
+    "SigmaZero": "attacks",
     "StAdv": "attacks",
     "Szegedy": "attacks",
     "TrainSettings": "training",
+    "UAP": "universal",
     "UniformNoise": "attacks",
+    "Universal": "attacks",
     "build": "models",
     "classifier": "wrapping",
     "dataset": "data",

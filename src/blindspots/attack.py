@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from . import noise
+from .case import Case, accept_outputs, check_budget, default_population, prepare, tighter
 from .errors import BlindspotsError
-from .goal import TARGET_RULES, Goal, check_labels, choose_targets, shifted
+from .goal import Goal
 from .lazy import torch
 from .oracle import Oracle
-from .record import Budget, Rule
+from .record import Budget, Knowledge, Rule
 from .result import Result, join, result_of
 
 if TYPE_CHECKING:
@@ -37,6 +38,12 @@ class Attack(ABC):
     summary: ClassVar[str]
     norms: ClassVar[tuple[str, ...]]
     control: ClassVar[bool] = False
+    knowledge: ClassVar[Knowledge] = "gradients"
+    # Does the search begin at a point that reaches the goal already, which may be given?
+    begins_far: ClassVar[bool] = False
+    # Can it look for the smallest change of each image (by default, or with keep="smallest"), on a path that no radius
+    # bends, so that one run at a large radius answers for all smaller ones?
+    minimum: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -50,6 +57,9 @@ class Attack(ABC):
         budget: Budget | int | None = None,
         population: int | None = None,
         trace: bool = False,
+        limits: Tensor | None = None,
+        starts: Tensor | None = None,
+        clean_outputs: Tensor | None = None,
     ) -> Result:
         """Attack the images.
 
@@ -65,6 +75,11 @@ class Attack(ABC):
             budget: model calls per image, a `Budget` or a number of forwards.
             population: images attacked together; chosen by memory by default. It changes no result.
             trace: record loss, size and gradient size of every query.
+            limits: (B, 2), the forwards and backwards allowed for each image, where they differ; beside the budget.
+            starts: (B, C, H, W), a point for each image that reaches its goal already, where an attack that begins far
+                from the image may do so; where it does not reach the goal, noise is tried.
+            clean_outputs: (B, K), the model's logits of the images, in full precision, where they are known, as in
+                `Result.clean_outputs`: an attack that would judge the unchanged images first does not ask for them.
 
         Raises:
             BlindspotsError: images, labels, targets or budget that cannot be used, or a model that answers with NaN.
@@ -79,14 +94,20 @@ class Attack(ABC):
             raise BlindspotsError(f"population must be at least 1, got {population}")
         with wrapped.session():
             clean = wrapped.accept(images)
-            case = _prepare(wrapped, clean, labels, targets, index, seed)
-            _check_budget(budget, case.spent + 2)
-            size = population or default_population(clean, wrapped.size(clean))
+            case = prepare(wrapped, clean, labels, targets, index, seed, limits)
+            budget = tighter(budget, self.allowance)
+            check_budget(budget, case.spent + 2)
+            begin = self._accept_starts(wrapped, clean, starts)
+            known = accept_outputs(clean_outputs, clean, wrapped)
+            size = population or default_population(clean, wrapped.size(clean), self.width)
             every = torch.arange(len(case.image), device=clean.device)
             parts = [
-                self._attack(wrapped, clean[case.image[rows]], case.take(rows), seed, budget, trace)
+                self._attack(
+                    wrapped, clean[case.image[rows]], case.take(rows), seed, budget, trace,
+                    *(None if each is None else each[case.image[rows]] for each in (begin, known)),
+                )
                 for rows in (every[start : start + size] for start in range(0, len(every), size))
-            ]
+            ]  # fmt: skip
         result = join(parts)
         if not bool(torch.isfinite(result.clean_outputs).any()):
             raise BlindspotsError(
@@ -104,15 +125,35 @@ class Attack(ABC):
 
     @property
     def rule(self) -> Rule:
-        """Which point of each image is kept, see `Oracle`."""
-        return "first"
+        """Which point of each image is kept, see `Oracle`: the field `keep`, where an attack has one."""
+        keep: Rule = getattr(self, "keep", "first")
+        return keep
+
+    @property
+    def allowance(self) -> int | None:
+        """Forwards that an image may cost: the field `queries`, where an attack has one; None is no limit."""
+        queries: int | None = getattr(self, "queries", None)
+        return queries
+
+    @property
+    def width(self) -> int:
+        """How many points of an image are asked at once: populations are smaller for it, so that memory stays flat."""
+        return 1
 
     @abstractmethod
     def search(self, oracle: Oracle) -> None:
         """Query the oracle; what it kept is the result. The first query must judge the unchanged images."""
 
     def _attack(
-        self, wrapped: Classifier, images: Tensor, case: Case, seed: int, budget: Budget | None, trace: bool
+        self,
+        wrapped: Classifier,
+        images: Tensor,
+        case: Case,
+        seed: int,
+        budget: Budget | None,
+        trace: bool,
+        starts: Tensor | None,
+        known: Tensor | None,
     ) -> Result:
         goal = Goal(case.labels, case.targets)
         stream = case.targets + 1 if case.targets is not None else torch.zeros_like(case.index)
@@ -121,105 +162,25 @@ class Attack(ABC):
         space = self.space(images)
         oracle = Oracle(
             wrapped, images, goal, space, self.objective(), keys,
-            keep=self.rule, budget=budget, spent=case.spent, traced=trace,
+            keep=self.rule, budget=budget, limits=case.limits, spent=case.spent, traced=trace,
+            knowledge=self.knowledge, starts=starts, known=known,
         )  # fmt: skip
         self.search(oracle)
-        record = oracle.record
+        record = oracle.close()
         oracle.verify(space.within(record.theta))
         return result_of(record, goal, case.index, images, space)
 
-
-@dataclass(frozen=True)
-class Case:
-    """The images to attack, as positions into those given, with label, target and stable index of each."""
-
-    image: Tensor
-    labels: Tensor
-    targets: Tensor | None
-    index: Tensor
-    spent: int
-
-    def take(self, rows: Tensor) -> Case:
-        targets = None if self.targets is None else self.targets[rows]
-        return Case(self.image[rows], self.labels[rows], targets, self.index[rows], self.spent)
-
-
-def _check_budget(budget: Budget | None, least: int) -> None:
-    if budget is not None and budget.forwards is not None and budget.forwards < least:
-        raise BlindspotsError(
-            f"Budget.forwards must be at least {least} here, to label or target, judge and verify an image; got "
-            f"{budget.forwards}"
-        )
-
-
-def default_population(images: Tensor, batch: int) -> int:
-    """As many images as about 64 MiB hold, at least one model batch and at most 4096, in whole model batches."""
-    fit = (64 << 20) // (images[0].numel() * images.element_size())
-    return max(batch, min(4096, fit) // batch * batch)
-
-
-def _prepare(
-    wrapped: Classifier,
-    images: Tensor,
-    labels: Tensor | str,
-    targets: Tensor | int | str | None,
-    index: Tensor | None,
-    seed: int,
-) -> Case:
-    """Check labels and index, and turn a target rule into targets."""
-    count, device = len(images), images.device
-    classes = wrapped.count(images)
-    logits: Tensor | None = None
-    if isinstance(labels, str):
-        if labels != "predicted":
-            raise BlindspotsError(f"labels must be a tensor or the word 'predicted', got '{labels}'")
-        logits = wrapped.logits(images)
-        labels = logits.argmax(1)
-    elif not isinstance(labels, torch.Tensor):
-        raise BlindspotsError(
-            f"labels must be a tensor (B,) of classes or the word 'predicted', got {type(labels).__name__}"
-        )
-    check_labels(labels, count, classes)
-    # Copies, since tensors made in inference mode could not take part in gradients.
-    labels = labels.to(device, torch.int64, copy=True)
-    if index is None:
-        index = torch.arange(count)
-    elif not isinstance(index, torch.Tensor):
-        raise BlindspotsError(f"index must be a tensor (B,) of whole numbers, got {type(index).__name__}")
-    elif index.shape != (count,) or index.is_floating_point():
-        raise BlindspotsError(
-            f"index must hold one whole number an image, got {index.dtype} of shape {tuple(index.shape)}"
-        )
-    index = index.to(device, torch.int64)
-    position = torch.arange(count, device=device)
-    if targets == "all":
-        shift = torch.arange(1, classes, device=device).repeat(count)
-        position = position.repeat_interleave(classes - 1)
-        labels, index = labels[position], index[position]
-        return Case(position, labels, shifted(labels, shift, classes), index, spent=int(logits is not None))
-    if isinstance(targets, str):
-        if targets not in TARGET_RULES:
-            choose_targets(targets, labels, labels.unsqueeze(1), seed, index)
-        if logits is None and targets != "random":
-            logits = wrapped.logits(images)
-        shape = logits if logits is not None else torch.empty(count, classes, device=device)
-        chosen: Tensor | None = choose_targets(targets, labels, shape, seed, index)
-    elif isinstance(targets, int):
-        chosen = torch.full_like(labels, targets)
-    elif targets is None or isinstance(targets, torch.Tensor):
-        chosen = targets
-    else:
-        raise BlindspotsError(
-            f"targets must be a tensor (B,) of classes, one class, or one of {', '.join(TARGET_RULES)}, got "
-            f"{type(targets).__name__}"
-        )
-    if chosen is not None:
-        check_labels(chosen, count, classes, "targets")
-        chosen = chosen.to(device, torch.int64, copy=True)
-        same = int((chosen == labels).sum())
-        if same:
+    def _accept_starts(self, wrapped: Classifier, images: Tensor, starts: Tensor | None) -> Tensor | None:
+        if starts is None:
+            return None
+        if not self.begins_far:
             raise BlindspotsError(
-                f"targets must differ from the labels, but {same} of {count} are equal: leave those images out or "
-                "choose other targets"
+                f"starts were given, but {self.name} begins at the image itself: leave them out, or choose an attack "
+                "that begins far from it, such as boundary or brendel-bethge"
             )
-    return Case(position, labels, chosen, index, spent=int(logits is not None))
+        starts = wrapped.accept(starts)
+        if starts.shape != images.shape:
+            raise BlindspotsError(
+                f"starts must have the shape of the images, {tuple(images.shape)}, got {tuple(starts.shape)}"
+            )
+        return starts

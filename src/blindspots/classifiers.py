@@ -10,11 +10,13 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from .batching import Layout, chunks, fill, tune
+from .batching import Layout, chunks, fill
 from .errors import BlindspotsError
+from .layouts import tune
 from .lazy import torch
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Classifier:
         device: `auto` (where the module's parameters are), `cpu`, `cuda`, `cuda:1`, ...
         batch: images per model call; None tunes it once by measurement. All calls have exactly this shape, so that
             the answer for an image does not depend on how many others are asked about.
+        smaller: other numbers of images in a call that are known to give the same answers as the batch, bit for bit,
+            for when few images are left. Found by itself together with a tuned batch.
         channels_last: lay images out with their channels side by side, which is faster for many networks. None
             measures it together with the batch, and means no where a batch is given.
         amp: `bfloat16` or `float16` runs the model in mixed precision; every success is then verified in float32.
@@ -58,6 +62,7 @@ class Classifier:
         classes: int | None = None,
         device: str | torch.device = "auto",
         batch: int | None = None,
+        smaller: Sequence[int] = (),
         channels_last: bool | None = None,
         amp: Precision | None = None,
         outputs: Outputs = "logits",
@@ -87,7 +92,7 @@ class Classifier:
         self.mean = None if mean is None else tuple(float(m) for m in mean)
         self.std = None if std is None else tuple(float(s) for s in std)
         self.classes, self.batch, self.amp, self.outputs = classes, batch, amp, outputs
-        self.channels_last = channels_last
+        self.channels_last, self.smaller = channels_last, tuple(smaller)
         self.name = name or type(module).__name__
         self.spec, self.weights, self.trained = spec, weights, trained
         self.defences: tuple[Defence, ...] = ()
@@ -188,8 +193,10 @@ class Classifier:
         """Logits (B, K) of any number of images (B, C, H, W), in full precision and in fixed-shape model batches."""
         images = self.accept(images)
         with self.session():
-            size = self.size(images)
-            parts = [self.forward(fill(images[c.rows], size), exact=True)[c.valid] for c in chunks(len(images), size)]
+            shapes = self.layout(images).shapes
+            parts = [
+                self.forward(fill(images[c.rows], c.shape), exact=True)[c.valid] for c in chunks(len(images), shapes)
+            ]
         return torch.cat(parts)
 
     def behind(self, defences: Sequence[Defence]) -> Classifier:
@@ -236,11 +243,13 @@ class Classifier:
     def layout(self, images: Tensor) -> Layout:
         """Model batch and memory format for images of this shape: as given, or measured at the first call."""
         if self.batch is not None:
-            return Layout(self.batch, bool(self.channels_last))
+            return Layout(self.batch, bool(self.channels_last), self.smaller)
         shape = tuple(images.shape[1:])
         if shape not in self._tuned:
             with self.session():
-                self._tuned[shape] = tune(self._answer, images[:1].detach(), self.device, self.channels_last)
+                found = tune(self._answer, images[:1].detach(), self.device, self.channels_last)
+                # In reduced precision there are two ways through the module, of which one has been compared.
+                self._tuned[shape] = found if self.amp is None else replace(found, smaller=())
         return self._tuned[shape]
 
     @cached_property

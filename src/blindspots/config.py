@@ -13,17 +13,20 @@ from .attacks import attack_named
 from .defences import Defence, defence_named
 from .errors import BlindspotsError, unknown
 from .geometry import NORM_NAMES
+from .several import Several
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
 def parse_attack(text: str) -> dict[str, Any]:
-    """An attack as written on the command line: `NAME` or `NAME:key=value,key=value`.
+    """An attack as written on the command line: `NAME` or `NAME:key=value,key=value`; joined by + they are an ensemble.
 
     >>> parse_attack("pgd:steps=100,radius=8/255,random_start=false")
     {'name': 'pgd', 'steps': 100, 'radius': '8/255', 'random_start': False}
     """
+    if "+" in text and not text.strip().startswith("ensemble"):
+        return {"name": "ensemble", "attacks": text}
     return _parse(text, "attack", "pgd:steps=100,norm=l2")
 
 
@@ -40,7 +43,7 @@ def parse_defence(text: str) -> dict[str, Any]:
     return _parse(text, "defence", "gaussian-blur:sigma=1.5")
 
 
-def make_attack(given: dict[str, Any]) -> Attack:
+def make_attack(given: dict[str, Any]) -> Attack | Several:
     """An attack from its name and settings, each checked against the type of its field.
 
     Raises:
@@ -74,7 +77,7 @@ def make_defence(given: dict[str, Any]) -> Defence:
     return kind(**_settings(kind, kind.name, given))
 
 
-def make_attacks(given: Sequence[dict[str, Any]], norm: str | None, radii: Sequence[str]) -> list[Attack]:
+def make_attacks(given: Sequence[dict[str, Any]], norm: str | None, radii: Sequence[str]) -> list[Attack | Several]:
     """The attacks at every radius; those that name their own radius have that one alone.
 
     Args:
@@ -84,7 +87,7 @@ def make_attacks(given: Sequence[dict[str, Any]], norm: str | None, radii: Seque
     """
     if norm is not None and norm not in NORM_NAMES:
         raise unknown("norm", norm, NORM_NAMES)
-    attacks: list[Attack] = []
+    attacks: list[Attack | Several] = []
     for place, radius in enumerate(radii or (None,)):
         for settings in given:
             if place == 0 or "radius" not in settings:

@@ -112,6 +112,22 @@ def blamed(flags: tuple[Flag, ...], withstood: int, attacked: int) -> tuple[Flag
     return tuple(replace(flag, text=flag.text + reason) if flag.code == "probabilities" else flag for flag in flags)
 
 
+def start_flags(unstarted: Tensor) -> tuple[Flag, ...]:
+    """The flag of images (B,) for which an attack found no point to begin from."""
+    count = int(unstarted.sum())
+    if not count:
+        return ()
+    return (
+        Flag(
+            "no-start",
+            "warning",
+            "No point to begin from",
+            f"For {count} of {len(unstarted)} images no noise reached the goal, so the attack could not begin and says "
+            "nothing about them. Raise draws, or give images that reach the goal as starts.",
+        ),
+    )
+
+
 def probe(classifier: Classifier, images: Tensor) -> tuple[Flag, ...]:
     """Ask the model a few questions before it is attacked: is it deterministic, trained, independent of the batch?
 

@@ -62,6 +62,16 @@ class Goal:
         others = logits.scatter(1, reference, float("-inf")).amax(1)
         return own - others if self.targets is None else others - own
 
+    def rivals(self, logits: Tensor, count: int) -> Tensor:
+        """The `count` likeliest classes (B, count) other than the label, or than the target, likeliest first."""
+        others = logits.detach().scatter(1, self.reference.unsqueeze(1), float("-inf"))
+        return others.argsort(dim=1, descending=True, stable=True)[:, :count]
+
+    def gaps(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """The margins (B, k) with each of these classes (B, k) as the only other one."""
+        own, others = logits.gather(1, self.reference.unsqueeze(1)), logits.gather(1, classes)
+        return own - others if self.targets is None else others - own
+
     def take(self, rows: Tensor | slice) -> Goal:
         """The goal of some of the images."""
         return Goal(self.labels[rows], None if self.targets is None else self.targets[rows])

@@ -19,13 +19,23 @@ class Ledger:
         dtype: of losses and sizes.
         rule: see `Oracle`.
         budget: model calls per image.
+        limits: forwards and backwards (N, 2) of each image, where they differ; beside the budget.
         price: forwards that a query may cost: two where its success is checked by another.
         spent: forwards per image that were made before.
     """
 
-    def __init__(self, theta: Tensor, dtype: torch.dtype, rule: Rule, budget: Budget, price: int, spent: int) -> None:
+    def __init__(
+        self,
+        theta: Tensor,
+        dtype: torch.dtype,
+        rule: Rule,
+        budget: Budget,
+        limits: Tensor | None,
+        price: int,
+        spent: int,
+    ) -> None:
         count, device = len(theta), theta.device
-        self._rule, self._budget, self._price = rule, budget, price
+        self._rule, self._budget, self._limits, self._price = rule, budget, limits, price
         self.settled = torch.zeros(count, dtype=torch.bool, device=device)
         self.resting, self.ended = torch.zeros_like(self.settled), torch.zeros_like(self.settled)
         self.margin = torch.zeros(count, dtype=dtype, device=device)
@@ -38,7 +48,7 @@ class Ledger:
         worst = torch.full((count,), float("inf"), dtype=dtype, device=device)
         self.record = Record(
             theta, worst, worst.clone(), torch.zeros_like(self.settled), None, None,
-            zeros() + spent, zeros(), zeros(), zeros(), zeros(),
+            zeros() + spent, zeros(), zeros(), zeros(), zeros(), torch.zeros_like(self.settled),
         )  # fmt: skip
 
     @property
@@ -54,7 +64,7 @@ class Ledger:
     @property
     def limited(self) -> bool:
         """May an image leave because its budget is spent?"""
-        return self._budget != Budget()
+        return self._limits is not None or self._budget != Budget()
 
     def active(self, rows: Tensor) -> Tensor:
         """Which of the rows (R,) are neither settled nor resting until the next run."""
@@ -103,23 +113,41 @@ class Ledger:
         elif self.rest:
             self.resting[rows] |= success
 
-    def last(self, rows: Tensor, asked: Tensor, gradient: bool) -> Tensor:
+    def last(self, rows: Tensor, asked: Tensor, backwards: int) -> Tensor:
         """Which rows (R,) can afford no query after one forward more where `asked`; one is kept for the verification.
 
         A row without backwards left is judged once more, where its last step has taken it, and settled then.
         """
         record, limit = self.record, self._budget
         last = torch.zeros_like(asked)
+        if not self.limited:
+            return last
+        forwards, back = record.forwards[rows] + asked + self._price + 1, record.backwards[rows] + backwards
         if limit.forwards is not None:
-            last |= record.forwards[rows] + asked + self._price + 1 > limit.forwards
-        if gradient and limit.backwards is not None:
-            last |= record.backwards[rows] + 1 > limit.backwards
+            last |= forwards > limit.forwards
+        if backwards and limit.backwards is not None:
+            last |= back > limit.backwards
+        if self._limits is not None:
+            own = self._limits[rows]
+            last |= forwards > own[:, 0]
+            if backwards:
+                last |= back > own[:, 1]
         return last
 
-    def close(self, rows: Tensor, gradient: bool) -> None:
+    def left(self, rows: Tensor) -> Tensor | None:
+        """How many points (R,) of each row can still be asked and one verified; None for any number."""
+        left: Tensor | None = None
+        if self._budget.forwards is not None:
+            left = torch.full_like(rows, self._budget.forwards)
+        if self._limits is not None:
+            own = self._limits[rows, 0]
+            left = own if left is None else torch.minimum(left, own)
+        return None if left is None else (left - 1 - self.record.forwards[rows]) // self._price
+
+    def close(self, rows: Tensor, backwards: int) -> None:
         """Settle the rows that can afford no query more."""
         if self.limited:
-            self.settled[rows] |= self.last(rows, torch.zeros_like(rows, dtype=torch.bool), gradient)
+            self.settled[rows] |= self.last(rows, torch.zeros_like(rows, dtype=torch.bool), backwards)
 
     def inspect(self, rows: Tensor, slope: Tensor, needed: Tensor, finite: Tensor) -> None:
         """Count zero and non-finite gradients where the loss is finite, and replace what is not finite by zero."""

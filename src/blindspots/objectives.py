@@ -7,7 +7,7 @@ serves targeted and untargeted attacks. Sums and weights of objectives are objec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from .errors import BlindspotsError, unknown
@@ -104,6 +104,25 @@ class DLR(Objective):
 
 
 @dataclass(frozen=True)
+class Decision(Objective):
+    """1 until the goal is reached, and 0 there: all that an attack which knows decisions alone can tell apart."""
+
+    def __call__(self, point: Point) -> Tensor:
+        return (~point.goal.reached(point.logits)).to(point.logits.dtype)
+
+
+@dataclass(frozen=True)
+class ByGoal(Objective):
+    """One objective for untargeted goals and another for targeted ones."""
+
+    untargeted: Objective
+    targeted: Objective
+
+    def __call__(self, point: Point) -> Tensor:
+        return self.targeted(point) if point.goal.targeted else self.untargeted(point)
+
+
+@dataclass(frozen=True)
 class SquaredSize(Objective):
     """||x' - x||_2^2, the squared l2 size of the change."""
 
@@ -123,6 +142,21 @@ class Weighted(Objective):
 
     def __call__(self, point: Point) -> Tensor:
         return torch.stack([weight * term(point) for weight, term in self.terms]).sum(0)
+
+
+@dataclass(frozen=True)
+class Toward(Objective):
+    """An objective as it is towards one class (N,) for each image of the population, whatever the goal is.
+
+    Any class but the label reaches an untargeted goal; searches towards one class after another find what a search
+    away from the label misses.
+    """
+
+    objective: Objective
+    classes: Tensor
+
+    def __call__(self, point: Point) -> Tensor:
+        return self.objective(replace(point, goal=Goal(point.goal.labels, self.classes[point.rows])))
 
 
 LossName = Literal["ce", "margin", "dlr"]

@@ -1,18 +1,56 @@
-"""How searches for the smallest perturbation end: what they found is brought to the boundary."""
+"""How minimum-norm searches end: what they found is brought to the nearest point of the boundary.
+
+`tighten` goes along the boundary, taken for flat; `polish` goes along the line to the image.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from . import halfspace
+from .descend import march
 from .lazy import torch
 from .optimisers.optimiser import per_row
+from .projection import box
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .oracle import Oracle
+    from .record import Answer
 
 # Share of a perturbation by which one stays clear of the boundary, so that the rounding of another model batch does not
 # undo a success.
 CLEAR = 1e-4
+
+
+def tighten(oracle: Oracle, norm: str, rounds: int) -> None:
+    """From every success to the nearest point of the boundary, which is taken for flat where it was seen last:
+
+        x_{k+1} = x + argmin ||d||_p  subject to  f(x_k) + <grad f(x_k), x + d - x_k> = 0,  0 <= x + d <= 1,
+
+    `CLEAR` beyond it. Searches that weigh size against success end beside that point in norms that are not smooth, and
+    no line to the image leads there. On an affine network one round is exact. A round is a forward and a backward, and
+    there is one forward more at the end; the objective must be the margin f.
+    """
+    record = oracle.record
+    if not rounds or record.logits is None or not oracle.revive():
+        return
+    theta = record.theta[oracle.rows]
+    oracle.rest(~record.success[oracle.rows])
+    going = oracle.compact()
+    if going is not None:
+        if not len(going):
+            return
+        theta = theta[going]
+
+    def move(number: int, theta: Tensor, answer: Answer, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        assert answer.gradient is not None
+        gap = answer.loss - (answer.gradient * (theta - oracle.images)).flatten(1).sum(1)
+        beyond = gap.clamp(min=0) * (1 + CLEAR)
+        return box(oracle.images + halfspace.step(norm, answer.gradient, beyond, oracle.images)), state
+
+    march(oracle, theta, {}, rounds, move)
 
 
 def polish(oracle: Oracle, rounds: int) -> None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 Keep = Literal["first", "smallest", "lowest"]
 Rule = Literal[Keep, "final"]
 KEEPS: tuple[str, ...] = ("first", "smallest", "lowest")
+# What an attack may learn of a model: each includes what follows it.
+Knowledge = Literal["gradients", "scores", "decisions"]
+KNOWLEDGE: tuple[str, ...] = ("gradients", "scores", "decisions")
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,15 @@ class Budget:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the oracle says to a query: the objective (R,), its gradient like theta or None, the logits (R, K)."""
+    """What the oracle says to a query: the objective (R,), the gradient like theta or None, the logits (R, K).
+
+    `gap` (R,) is what the gradient belongs to: the objective, or the gap to the nearest rival class.
+    """
 
     loss: Tensor
     gradient: Tensor | None
     logits: Tensor
+    gap: Tensor
 
 
 @dataclass
@@ -53,4 +60,5 @@ class Record:
     steps: Tensor
     zero_gradients: Tensor
     bad_gradients: Tensor
+    unstarted: Tensor
     trace: list[dict[str, Tensor]] = field(default_factory=list)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from .flags import Flag, blamed, gradient_flags, output_flags
+from .flags import Flag, blamed, gradient_flags, output_flags, start_flags
 from .geometry import sizes
 from .lazy import torch
 
@@ -31,9 +31,13 @@ class Result:
         clean_prediction, clean_confidence: the same at the images as given.
         forwards, backwards: model calls spent; steps: moves of the search.
         zero_gradients, bad_gradients: queries whose gradient was zero; whose loss or gradient was not finite.
+        unstarted: bool, the attack needs a point that reaches the goal to begin from, and found none.
         trace: one entry a query: `loss`, `size`, and `gradient` (its l2 norm); empty unless asked for.
         flow: (B, 2, H, W), how many rows down and columns right of itself each pixel of `images` is read; None for
             attacks that bend nothing.
+        members: the names of the attacks of an ensemble, in the order in which they ran.
+        decided: of an ensemble, the number among `members` of the attack that fooled the image; -1 where none did, or
+            none was needed.
     """
 
     images: Tensor
@@ -53,8 +57,19 @@ class Result:
     steps: Tensor
     zero_gradients: Tensor
     bad_gradients: Tensor
+    unstarted: Tensor
     trace: tuple[dict[str, Tensor], ...] = ()
     flow: Tensor | None = None
+    members: tuple[str, ...] = ()
+    decided: Tensor | None = None
+
+    @property
+    def added(self) -> dict[str, int]:
+        """Of an ensemble: how many images each attack fooled that those before it had left."""
+        if self.decided is None:
+            return {}
+        counts = torch.bincount(self.decided + 1, minlength=1 + len(self.members)).tolist()
+        return dict(zip(self.members, counts[1:], strict=True))
 
     @property
     def clean_correct(self) -> Tensor:
@@ -72,6 +87,7 @@ class Result:
         return (
             *blamed(output_flags(self.clean_outputs[first]), int((right & ~self.success).sum()), int(right.sum())),
             *gradient_flags(attacked, self.zero_gradients, self.bad_gradients, self.backwards),
+            *start_flags(self.unstarted),
         )
 
     def to(self, device: Any) -> Result:
@@ -115,9 +131,37 @@ def result_of(record: Record, goal: Goal, index: Tensor, clean: Tensor, space: S
         steps=record.steps,
         zero_gradients=record.zero_gradients,
         bad_gradients=record.bad_gradients,
+        unstarted=record.unstarted,
         trace=tuple(record.trace),
         flow=space.flow(record.theta),
     )
+
+
+def continued(whole: Result, part: Result, rows: Tensor) -> Result:
+    """The result of an ensemble after one attack more, which went on with some of the images: rows (R,) of the whole.
+
+    Costs add up. What the attack found is taken where it is a success, or a failure by a smaller margin.
+    """
+    better = part.success | (part.margin < whole.margin[rows])
+    at = rows[better]
+
+    def put(old: Tensor, new: Tensor) -> Tensor:
+        return old.index_put((at,), new[better])
+
+    def spread(values: Tensor) -> Tensor:
+        return values.new_full((len(whole),), float("nan")).index_put((rows,), values)
+
+    taken: dict[str, Any] = {name: put(getattr(whole, name), getattr(part, name)) for name in _FOUND}
+    added = {name: getattr(whole, name).index_add(0, rows, getattr(part, name)) for name in _COUNTED}
+    trace = tuple({name: spread(values) for name, values in entry.items()} for entry in part.trace)
+    size = {name: put(old, part.size[name]) for name, old in whole.size.items()}
+    # One attack that could begin says something about an image.
+    added["unstarted"] = whole.unstarted.index_put((rows,), whole.unstarted[rows] & part.unstarted)
+    return replace(whole, **taken, **added, size=size, trace=(*whole.trace, *trace))
+
+
+_FOUND = ("images", "success", "prediction", "confidence", "margin", "decided")
+_COUNTED = ("forwards", "backwards", "steps", "zero_gradients", "bad_gradients")
 
 
 def join(parts: list[Result]) -> Result:
@@ -131,6 +175,8 @@ def join(parts: list[Result]) -> Result:
             values["size"] = {name: torch.cat([size[name] for size in each]) for name in each[0]}
         elif spec.name == "trace":
             values["trace"] = _join_traces(parts)
+        elif spec.name == "members":
+            values["members"] = each[0]
         else:
             values[spec.name] = None if each[0] is None else torch.cat(each)
     return Result(**values)

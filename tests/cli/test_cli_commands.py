@@ -85,6 +85,25 @@ def test_list_names_everything(what: str, capsys: pytest.CaptureFixture[str]) ->
     assert all(name in out for name in names[what])
 
 
+def test_the_page_of_every_attack_is_what_the_classes_say(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "attacks", "--markdown") == 0
+    page = Path(__file__).parents[2] / "docs" / "attack-list.md"
+    written = page.read_text(encoding="utf-8")
+    assert capsys.readouterr().out == written, "run: blindspots list attacks --markdown > docs/attack-list.md"
+    for name, kind in ATTACKS.items():
+        about = written.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert kind.summary in about
+        assert "- Cost" in about, f"the docstring of {kind.__name__} tells no cost"
+
+
+@pytest.mark.parametrize("what", ["defences", "models", "data"])
+def test_lists_are_markdown_when_asked(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", what, "--markdown") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("| ") for line in (lines[0], *lines[2:]))
+    assert set(lines[1]) == {"|", "-"}
+
+
 def test_evaluate_writes_a_run_and_says_where(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [
         "evaluate",
@@ -116,7 +135,12 @@ def test_evaluate_writes_a_run_and_says_where(here: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_every_attack_is_a_command(here: Path, name: str) -> None:
-    assert run("attack", name, "--radius", "0.05", *GIVEN, "--limit", "6", "--out", "r") == 0
+    few = {
+        "autoattack": ("--version", "rand", "--steps", "3", "--eot", "2"),
+        "perturbation": ("--path", str(Path(__file__).parents[1] / "laws" / "perturbation.safetensors")),
+    }.get(name, ())
+    radius = "3" if ATTACKS[name].norms == ("l0",) else "0.05"
+    assert run("attack", name, "--radius", radius, *few, *GIVEN, "--limit", "6", "--out", "r") == 0
     job = Run("r").jobs[0]
     assert job["attack"] == name
     assert list(job["settings"]) == [field.name for field in fields(ATTACKS[name])]

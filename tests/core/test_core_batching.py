@@ -6,20 +6,71 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blindspots import BlindspotsError, Classifier
-from blindspots.batching import chunks, fill, tune
+from blindspots.batching import Layout, chunks, fill, padded
+from blindspots.layouts import equal_shapes, tune
 
 
 @given(st.integers(0, 300), st.integers(1, 70))
 def test_every_row_is_answered_once_in_order_by_full_calls(count: int, batch: int) -> None:
     """Trap 18: also the ragged last batch, which reaches back over rows that are already answered."""
     answered: list[int] = []
-    for chunk in chunks(count, batch):
+    for chunk in chunks(count, (batch,)):
+        assert chunk.shape == batch
         rows = list(range(count))[chunk.rows]
         assert len(rows) == min(batch, count)
         assert rows[chunk.valid] == list(range(count))[chunk.new]
         answered += rows[chunk.valid]
     assert answered == list(range(count))
-    assert len(list(chunks(count, batch))) == -(-count // batch)
+    assert len(list(chunks(count, (batch,)))) == -(-count // batch)
+
+
+@given(st.integers(0, 300), st.lists(st.integers(1, 70), min_size=1, max_size=5, unique=True))
+def test_the_last_call_has_the_smallest_shape_that_does(count: int, sizes: list[int]) -> None:
+    shapes = sorted(sizes, reverse=True)
+    calls = list(chunks(count, shapes))
+    assert sum(call.shape for call in calls) == padded(count, shapes)
+    assert all(call.shape == shapes[0] for call in calls[:-1])
+    answered = [row for call in calls for row in list(range(count))[call.rows][call.valid]]
+    assert answered == list(range(count))
+    for call in calls[-1:]:
+        assert not any(call.stop - call.fresh <= shape < call.shape for shape in shapes)
+
+
+def test_smaller_calls_are_taken_only_where_they_answer_the_same() -> None:
+    """A module that rounds by the shape, one whose images depend on one another, one that takes its batch alone."""
+    example = torch.rand(1, 1, 4, 4)
+
+    def by_size(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+        return images.flatten(1) * (1 + (len(images) < 4) * 1e-6)
+
+    def together(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+        return images.flatten(1) - images.flatten(1).mean(0)
+
+    def fixed(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+        return images.view(16, 16)
+
+    def kinked(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+        # The same logits, another gradient.
+        return images.flatten(1) if len(images) > 7 else images.detach().flatten(1) + 0 * images.flatten(1)
+
+    assert equal_shapes(by_size, example, Layout(16)) == (12, 8, 6, 4)
+    assert equal_shapes(together, example, Layout(16)) == ()
+    assert equal_shapes(fixed, example, Layout(16)) == ()
+    assert equal_shapes(kinked, example, Layout(16)) == (12, 8)
+
+
+def test_a_few_images_go_into_a_small_call() -> None:
+    seen = []
+
+    class Watch(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return x.flatten(1)
+
+    model = Classifier(Watch(), batch=8, smaller=(4, 2), classes=4)
+    for count in (1, 3, 5, 8, 10):
+        assert torch.equal(model.logits(images := torch.rand(count, 1, 2, 2)), images.flatten(1))
+    assert seen == [2, 4, 8, 8, 8, 2]
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

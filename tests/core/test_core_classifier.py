@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import blindspots as bs
-from blindspots import BIM, FGSM, PGD, BlindspotsError, Classifier
+from blindspots import BIM, FGSM, PGD, BlindspotsError, Classifier, Perturbation
 
 MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.1, 0.25)
 
@@ -346,7 +347,7 @@ def test_a_model_without_parameters_is_taken_in_the_default_dtype() -> None:
 
 
 @pytest.mark.parametrize(("classes", "pixels"), [(2, 1), (3, 2)])
-def test_tiny_images_and_few_classes(linear, classes: int, pixels: int) -> None:
+def test_tiny_images_and_few_classes(linear, classes: int, pixels: int, tmp_path: Path) -> None:
     """Traps 14, 15 and 30: one pixel, two classes, every attack, loss and target rule."""
     from blindspots.attacks import ATTACKS
 
@@ -354,6 +355,7 @@ def test_tiny_images_and_few_classes(linear, classes: int, pixels: int) -> None:
     images = torch.rand(3, 1, 1, pixels, dtype=torch.float64)
     labels = torch.tensor([0, 1, 0])
     bending = ("stadv", "affine", "flow-ball")
+    fitted = Perturbation(torch.full((1, 1, pixels), 0.2), "linf", "0.2", "test").save(tmp_path / "v.safetensors")
     for name in bending:
         with pytest.raises(BlindspotsError, match="at least 2 pixels"):
             ATTACKS[name](0.2)(Classifier(net, batch=2), images, labels)
@@ -363,10 +365,14 @@ def test_tiny_images_and_few_classes(linear, classes: int, pixels: int) -> None:
             losses = get_args(get_type_hints(kind)["loss"]) if "loss" in kind.__dataclass_fields__ else (None,)
             for loss in losses:
                 chosen = {**settings, **({"loss": loss} if loss else {})}
-                if "steps" in kind.__dataclass_fields__:
-                    chosen["steps"] = 3
+                if kind.name == "perturbation":
+                    chosen["path"] = str(fitted)
+                few = {"steps": 3, "queries": 12, "draws": 4, "rounds": 2}
+                chosen |= {name: value for name, value in few.items() if name in kind.__dataclass_fields__}
                 for targets in (None, "random", "least-likely", "second", "all"):
-                    result = kind(0.2, **chosen)(Classifier(net, batch=2), images, labels, targets=targets)
+                    result = kind(1 if norm == "l0" else 0.2, **chosen)(
+                        Classifier(net, batch=2), images, labels, targets=targets
+                    )
                     assert torch.isfinite(result.images).all()
                     assert len(result) == (3 if targets != "all" else 3 * (classes - 1))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from blindspots import BlindspotsError
-from blindspots.optimisers import Adam, Momentum, Steepest
+from blindspots.optimisers import Adam, AdaptiveSteps, Momentum, SparseSteps, Steepest
 
 OPTIMISERS = {
     "steepest-linf": Steepest("linf", 0.1),
@@ -17,15 +17,18 @@ OPTIMISERS = {
     "momentum-linf": Momentum("linf", 0.1, 0.9),
     "momentum-l2": Momentum("l2", 0.1),
     "adam": Adam(0.1),
+    "adaptive-linf": AdaptiveSteps("linf", 0.1, 5),
+    "adaptive-l2": AdaptiveSteps("l2", 0.1, 5),
+    "sparse": SparseSteps(0.1, 5),
 }
-LOSS = torch.zeros(6)  # these optimisers go by the gradient alone
+LOSS = torch.zeros(6)  # most of these optimisers go by the gradient alone
 EACH = pytest.mark.parametrize("optimiser", OPTIMISERS.values(), ids=OPTIMISERS)
 
 
 def walk(optimiser, theta: torch.Tensor, gradients: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
     state = optimiser.init(theta, scale)
     for gradient in gradients:
-        theta, state = optimiser.update(theta, LOSS, gradient, state)
+        theta, state = optimiser.update(theta, LOSS[: len(theta)], gradient, state)
         assert all(len(tensor) == len(theta) for tensor in state.values()), "state must have one row an image"
     return theta
 
@@ -51,7 +54,7 @@ def test_state_can_be_narrowed_between_steps(optimiser) -> None:
     theta, gradients = problem()
     state, rows = optimiser.init(theta), [4, 1]
     moved, state = optimiser.update(theta, LOSS, gradients[0], state)
-    part = optimiser.update(moved[rows], LOSS, gradients[1][rows], {n: t[rows] for n, t in state.items()})[0]
+    part = optimiser.update(moved[rows], LOSS[rows], gradients[1][rows], {n: t[rows] for n, t in state.items()})[0]
     assert torch.equal(part, walk(optimiser, theta, gradients[:2])[rows])
 
 

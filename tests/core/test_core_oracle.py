@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from blindspots import BlindspotsError, Budget, Classifier, Goal
 from blindspots.descend import bracket, descend
+from blindspots.geometry import NORMS
 from blindspots.noise import key
 from blindspots.objectives import Margin
 from blindspots.optimisers import Steepest
@@ -336,3 +337,82 @@ def test_unknown_keep_rule_is_refused() -> None:
 
     with pytest.raises(BlindspotsError, match=r"PGD\.keep must be one of first, smallest, lowest, got 'last'"):
         PGD(0.1, keep="last")
+
+
+def test_nearest_is_the_boundary_of_least_gap_over_gradient() -> None:
+    """Logits are scaled pixels: gap_j = a_y x_y - a_j x_j, and the dual norm of its gradient is that of (a_y, -a_j)."""
+
+    class Scaled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) * torch.tensor([1.0, 1.0, 9.0], dtype=x.dtype)
+
+    images = torch.tensor([[0.9, 0.5, 0.02], [0.9, 0.85, 0.02]], dtype=torch.float64).view(2, 3, 1, 1)
+    for targets, expected in ((None, ([0.72, 0.05], [9.0, 1.0], 2)), (torch.tensor([1, 1]), ([0.4, 0.05], [0, 0], 1))):
+        goal = Goal(torch.zeros(2, dtype=torch.int64), targets)
+        classifier = Classifier(Scaled(), classes=3, batch=2)
+        space = Additive(images, "linf", 1.0)
+        o = Oracle(classifier, images, goal, space, Margin(), key(0, torch.arange(2)), keep="smallest")
+        answer = o.nearest(images, NORMS["linf"], 5)
+        gaps, steepest, backwards = expected
+        assert answer.gap.tolist() == pytest.approx(gaps)
+        assert o.record.backwards.tolist() == [backwards] * 2
+        assert o.record.forwards.tolist() == [1, 1]
+        if targets is None:
+            assert answer.gradient.flatten(1).abs().amax(1).tolist() == steepest
+        else:
+            assert answer.gradient.flatten(1).tolist() == [[1.0, -1.0, 0.0]] * 2
+
+
+def test_nearest_counts_gradients_that_are_not_finite() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            flat = x.flatten(1)
+            return torch.stack((flat[:, 0], (flat[:, 1] - flat[:, 1].detach()).sqrt() + 0.4, flat[:, 2]), 1)
+
+    images = CLEAN.view(1, 3, 1, 1).repeat(2, 1, 1, 1)
+    classifier = Classifier(Broken(), classes=3, batch=2)
+    goal = Goal(torch.zeros(2, dtype=torch.int64))
+    o = Oracle(classifier, images, goal, Additive(images, "l2", 1.0), Margin(), key(0, torch.arange(2)))
+    answer = o.nearest(images, NORMS["l2"], 2)
+    assert torch.isfinite(answer.gradient).all()
+    assert o.record.bad_gradients.tolist() == [1, 1]
+    assert o.record.backwards.tolist() == [2, 2]
+
+
+def test_turns_end_at_the_first_point_that_is_low_enough() -> None:
+    """The margin is the first logit less .5; behind the first one below .25, or a success, nothing is answered."""
+    o = oracle(3, batch=12)
+    o.judge_clean()
+    assert o.room == 4
+    values = torch.tensor([[0.8, 0.7, 0.1, 0.2], [0.9, 0.8, 0.85, 0.95], [0.9, 0.4, 0.7, 0.7]], dtype=torch.float64)
+    theta = o.images.unsqueeze(1).repeat(1, 4, 1, 1, 1)
+    theta[:, :, 0, 0, 0] = values
+    wanted = torch.ones(3, 4, dtype=torch.bool)
+    wanted[1, 0] = False
+    loss, answered = o.turns(theta, torch.full((3,), 0.25, dtype=torch.float64), wanted)
+    assert answered.tolist() == [[True, True, False, False], [False, True, True, True], [True, True, False, False]]
+    torch.testing.assert_close(loss[answered], values[answered] - 0.5)
+    assert torch.isinf(loss[~answered]).all()
+    assert o.record.forwards.tolist() == [3, 4, 3]
+    assert o.record.steps.tolist() == [2, 3, 2]
+    assert o.record.success.tolist() == [False, False, True]
+    assert kept(o) == [0.7, 0.8, 0.4]
+
+
+def test_turns_keep_the_budget() -> None:
+    o = oracle(2, batch=8, budget=Budget(forwards=4))
+    o.judge_clean()
+    theta = o.images.unsqueeze(1).repeat(1, 4, 1, 1, 1)
+    _, answered = o.turns(theta, torch.zeros(2, dtype=torch.float64), torch.ones(2, 4, dtype=torch.bool))
+    assert answered.tolist() == [[True, True, False, False]] * 2, "one forward for the image, one for the verification"
+    assert not o.active.any()
+
+
+def test_known_logits_are_judged_without_a_call() -> None:
+    known = CLEAN.repeat(2, 1)
+    known[1, 1] = 0.95
+    o = oracle(2, known=known)
+    o.judge_clean()
+    assert o.record.forwards.tolist() == [0, 0]
+    assert o.record.success.tolist() == [False, True]
+    assert o.record.loss[0] == pytest.approx(0.4)

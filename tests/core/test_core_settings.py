@@ -5,30 +5,61 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+from pathlib import Path
 
 import pytest
 
 from blindspots import (
+    APGD,
+    APGDT,
     BIM,
+    CW,
+    DDN,
+    EAD,
+    FAB,
     FGM,
     FGSM,
+    FMN,
     MIFGSM,
+    NES,
+    PDPGD,
     PGD,
+    SPSA,
     Affine,
+    APGDNearest,
+    AutoAttack,
     BisectedPGD,
     BlindspotsError,
+    Boundary,
+    BrendelBethge,
+    DeepFool,
+    Ensemble,
+    Fast,
     FlowBall,
     GaussianNoise,
+    GeoDA,
+    HopSkipJump,
     LegacyL1,
+    SigmaZero,
+    SimBA,
+    Square,
     StAdv,
     Szegedy,
     UniformNoise,
+    Universal,
+    ensemble,
 )
 from blindspots.attacks import ATTACKS, attack_named
 from blindspots.settings import Radius, plain
 
 NOT_A_NUMBER = "radius '{}' is not a number: write it as 0.03 or 8/255, in pixel units of [0, 1]"
 TOO_LARGE = "{}.radius {} is larger than 1, the whole range of a pixel: radii are in units of [0, 1], write 8/255 for 8"
+
+# What an attack needs to be made at all, besides a radius.
+NEEDED = {
+    "autoattack": {"version": "rand"},
+    "perturbation": {"path": str(Path(__file__).parents[1] / "laws" / "perturbation.safetensors")},
+}
 
 # Every way to be refused, attack by attack, with the exact sentence.
 REFUSED = [
@@ -86,19 +117,87 @@ REFUSED = [
         lambda: PGD(0.1, restarts=3, random_start=False),
         "PGD.restarts 3 without a random start would repeat the same run: set random_start or restarts=1",
     ),
+    (lambda: PGD(0.1, rivals=-1), "PGD.rivals must be at least 0, got -1"),
+    (lambda: PGD(0.1, transforms="si:x"), "transforms 'si:x' have 'x' where a number is expected, as in di:0.7-ti:7"),
+    (lambda: PGD(0.1, transforms="si:2.5"), "Scales.scales must be a whole number, got 2.5"),
+    (lambda: MIFGSM(0.1, transforms="di-tin"), "unknown transformation 'tin': did you mean 'ti'? known: di, si, ti"),
+    (lambda: MIFGSM(0.1, transforms="di-di:1"), "transforms 'di-di:1' name di twice: name each once"),
+    (lambda: MIFGSM(0.1, transforms="di:1.5"), "Diverse.probability must be from 0 to 1, got 1.5"),
+    (
+        lambda: MIFGSM(0.1, transforms="ti:4"),
+        "Translation.size must be an odd number of pixels such as 7 or 15, got 4",
+    ),
+    (lambda: MIFGSM(0.1, momentum="vmi"), "MIFGSM.momentum must be one of mi, ni, got 'vmi'"),
+    (lambda: MIFGSM(0.1, variance=-1), "MIFGSM.variance must be at least 0, got -1"),
     (lambda: MIFGSM(0.1, norm="l1"), "MIFGSM.norm must be one of linf, l2, got 'l1'"),
     (lambda: MIFGSM(0.1, steps=0), "MIFGSM.steps must be at least 1, got 0"),
     (lambda: MIFGSM(0.1, decay=-0.5), "MIFGSM.decay must be at least 0, got -0.5"),
     (lambda: MIFGSM(0.1, decay=float("inf")), "MIFGSM.decay must be at least 0, got inf"),
     (lambda: MIFGSM(0.1, step_size=0.0), "MIFGSM.step_size must be above 0, got 0.0"),
     (lambda: MIFGSM(0.1, loss="x"), "MIFGSM.loss must be one of ce, margin, dlr, got 'x'"),
+    (lambda: APGD(0.1, restarts=0), "APGD.restarts must be at least 1, got 0"),
+    (lambda: APGD(0.1, eot=0), "APGD.eot must be at least 1, got 0"),
+    (lambda: APGD(0.1, loss="dlr-targeted"), "APGD.loss must be one of ce, margin, dlr, got 'dlr-targeted'"),
+    (lambda: APGDT(0.1, rivals=0), "APGDT.rivals must be at least 1, got 0"),
+    (
+        lambda: AutoAttack(0.1, version="best"),
+        "AutoAttack.version must be one of standard, plus, rand, got 'best'",
+    ),
+    (lambda: AutoAttack(0.1, version="rand", eot=0), "AutoAttack.eot must be at least 1, got 0"),
+    (lambda: APGDNearest(0.1, rivals=-1), "APGDNearest.rivals must be at least 0, got -1"),
+    (lambda: Fast(0.1, closing=-1), "Fast.closing must be at least 0, got -1"),
+    (lambda: Fast(0.1, patience=-1), "Fast.patience must be at least 0, got -1"),
+    (
+        lambda: Ensemble(0.1, attacks=" + "),
+        "Ensemble.attacks must name at least one attack, as in pgd:steps=20+apgd",
+    ),
+    (
+        lambda: Ensemble(0.1, attacks="pgd+fgsm:radius=0.2"),
+        "'fgsm:radius=0.2' in Ensemble.attacks has a radius of its own: the attacks of an ensemble share its radius "
+        "and norm",
+    ),
+    (
+        lambda: Ensemble(0.1, norm="l2", attacks="fgm+fgsm"),
+        "fgsm works in linf, not in l2: choose another attack or norm",
+    ),
+    (lambda: Ensemble(0.1, attacks="pgd:steps=0"), "PGD.steps must be at least 1, got 0"),
+    (
+        lambda: ensemble([PGD(0.1), PGD(0.1, norm="l2")]),
+        "the attacks of an ensemble must have one norm and one radius, got l2 0.1, linf 0.1: evaluate the others "
+        "beside it",
+    ),
     (lambda: BisectedPGD(0.1, rounds=-1), "BisectedPGD.rounds must be at least 0, got -1"),
     (lambda: BisectedPGD(0.1, steps=0), "BisectedPGD.steps must be at least 1, got 0"),
     (lambda: BisectedPGD(0.1, norm="l0"), "BisectedPGD.norm must be one of linf, l2, l1, got 'l0'"),
     (lambda: BisectedPGD(0.1, loss="x"), "BisectedPGD.loss must be one of ce, margin, dlr, got 'x'"),
+    (lambda: DeepFool(1, stride=0), "DeepFool.stride must be above 0 and at most 1, got 0"),
+    (lambda: DeepFool(1, norm="l1"), "DeepFool.norm must be one of l2, linf, got 'l1'"),
+    (lambda: DDN(1, gamma=0), "DDN.gamma must be above 0, got 0"),
+    (lambda: FMN(2.5, norm="l0"), "FMN.radius counts changed values in l0 and must be a whole number, got 2.5"),
+    (lambda: CW(1, norm="l1"), "CW.norm must be one of l2, linf, l0, got 'l1'"),
+    (lambda: EAD(1, rate=0), "EAD.rate must be above 0, got 0"),
+    (lambda: FAB(0.1, eta=0.5), "FAB.eta must be at least 1, got 0.5"),
+    (lambda: FAB(0.1, keep="lowest"), "FAB.keep must be one of first, smallest, got 'lowest'"),
+    (lambda: BrendelBethge(0.1, reach=0), "BrendelBethge.reach must be above 0, got 0"),
+    (lambda: PDPGD(0.1, norm="l0"), "PDPGD.norm must be one of l2, linf, l1, got 'l0'"),
+    (lambda: SigmaZero(1.5), "SigmaZero.radius counts changed values in l0 and must be a whole number, got 1.5"),
     (lambda: UniformNoise(0.1, draws=0), "UniformNoise.draws must be at least 1, got 0"),
     (lambda: UniformNoise(0.1, norm="l0"), "UniformNoise.norm must be one of linf, l2, l1, got 'l0'"),
     (lambda: GaussianNoise(0.1, draws=1.5), "GaussianNoise.draws must be a whole number, got 1.5"),
+    (lambda: SimBA(1, basis="wavelet"), "SimBA.basis must be one of pixel, dct, got 'wavelet'"),
+    (lambda: NES(0.1, pairs=0), "NES.pairs must be at least 1, got 0"),
+    (lambda: SPSA(0.1, delta=0), "SPSA.delta must be above 0, got 0"),
+    (lambda: Boundary(1, probe=0), "Boundary.probe must be at least 1, got 0"),
+    (lambda: HopSkipJump(1, gamma=0), "HopSkipJump.gamma must be above 0, got 0"),
+    (lambda: GeoDA(1, decay=1.5), "GeoDA.decay must be at most 1, got 1.5"),
+    (lambda: Square(0.1, queries=2), "Square.queries must be at least 3, got 2"),
+    (lambda: Universal(0.1), "Universal.path must name the file of a perturbation: give one that fit has written"),
+    (
+        lambda: Universal(norm="l2", **NEEDED["perturbation"]),
+        f"Universal.norm is l2, but '{NEEDED['perturbation']['path']}' holds a perturbation of linf: give a radius in "
+        "l2 too, or leave the norm out",
+    ),
+    (lambda: Universal(1, norm="l1", **NEEDED["perturbation"]), "Universal.norm must be one of linf, l2, got 'l1'"),
     (lambda: GaussianNoise(2), TOO_LARGE.format("GaussianNoise", "2")),
 ]
 
@@ -143,12 +242,18 @@ def test_a_radius_remembers_how_it_was_written(given, value: float, text: str) -
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attacks_are_plain_frozen_values(name: str) -> None:
     """Traps 38 and 39: what runs cannot write to a setting; equal settings are equal."""
-    attack = ATTACKS[name]("1/4")
+    if ATTACKS[name].norms == ("l0",):
+        attack = ATTACKS[name](3)
+        assert plain(attack)["radius"] == "3"
+        assert ATTACKS[name](**plain(attack)) == attack
+        return
+    own = NEEDED.get(name, {})
+    attack = ATTACKS[name]("1/4", **own)
     with pytest.raises(dataclasses.FrozenInstanceError):
         attack.radius = 0.5
-    assert attack == ATTACKS[name](0.25)
-    assert hash(attack) == hash(ATTACKS[name](0.25))
-    assert attack != ATTACKS[name](0.2)
+    assert attack == ATTACKS[name](0.25, **own)
+    assert hash(attack) == hash(ATTACKS[name](0.25, **own))
+    assert attack != ATTACKS[name](0.2, **own)
     assert pickle.loads(pickle.dumps(attack)) == attack
     assert all(isinstance(value, bool | int | float | str | None) for value in plain(attack).values())
     assert plain(attack)["radius"] == "1/4"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from blindspots.attack import Attack
@@ -16,6 +17,10 @@ from blindspots.attacks import ATTACKS
 
 # Radii at which some of the images of the victim are fooled and some are not.
 RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25, "affine": 0.25, "flow-linf": 0.03}
+
+# Fitted by UAP("0.2", rate=1.0, screen=1, epochs=4) to uniform noise, as the victim's images are, towards class 0, the
+# commonest of their random targets.
+PERTURBATION = Path(__file__).with_name("perturbation.safetensors")
 
 # Constructor arguments that make an attack small; one entry an attack.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -26,12 +31,35 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bim": {"steps": 6},
     "pgd": {"steps": 8, "restarts": 2},
     "mifgsm": {"steps": 6},
+    "apgd": {"steps": 8, "restarts": 2},
+    "apgd-t": {"steps": 5, "rivals": 2},
+    "autoattack": {"version": "rand", "steps": 3, "eot": 2},
+    "apgd-nearest": {"opening": 4, "steps": 6, "rivals": 2},
+    "fast": {"opening": 4, "steps": 6, "rivals": 2, "closing": 6},
+    "ensemble": {"attacks": "uniform-noise:draws=2+pgd:steps=4+apgd:steps=5,loss=dlr"},
     "bisected-pgd": {"steps": 5, "rounds": 4},
     "szegedy": {"steps": 5, "rounds": 2},
     "legacy-l1": {"steps": 8, "rate": 0.05, "weight": 20.0},
     "stadv": {"steps": 6, "halvings": 1},
     "affine": {"rotations": 3, "shifts": 3, "steps": 6},
     "flow-ball": {"steps": 6, "restarts": 2},
+    "square": {"queries": 24},
+    "geoda": {"queries": 90, "samples": 12, "draws": 6, "share": 1.0},
+    "hopskipjump": {"queries": 90, "samples": 12, "draws": 6},
+    "boundary": {"queries": 60, "draws": 6},
+    "spsa": {"queries": 60, "pairs": 6},
+    "nes": {"queries": 60, "pairs": 6},
+    "simba": {"queries": 24},
+    "deepfool": {"steps": 8},
+    "ddn": {"steps": 6, "polish": 2},
+    "fmn": {"steps": 6, "polish": 2},
+    "cw": {"steps": 30, "rounds": 2, "polish": 2},
+    "ead": {"steps": 6, "rounds": 3, "beta": 0.002, "polish": 2},
+    "fab": {"steps": 3, "polish": 2},
+    "pdpgd": {"steps": 6, "polish": 2},
+    "sigma-zero": {"steps": 8, "rate": 0.1, "tau": 0.05},
+    "brendel-bethge": {"steps": 8, "draws": 6, "polish": 2},
+    "perturbation": {"path": str(PERTURBATION)},
 }
 
 # Further settings that take another way through the code.
@@ -42,6 +70,32 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"norm": "l2", "keep": "smallest", "loss": "dlr"},
         {"norm": "l1", "keep": "lowest", "restarts": 1, "random_start": False},
         {"norm": "linf", "restarts": 1, "random_start": False, "loss": "margin"},
+        {"norm": "linf", "restarts": 1, "loss": "dlr", "rivals": 3, "steps": 4},
+        {"norm": "linf", "restarts": 1, "steps": 3, "transforms": "di-si:2"},
+        {"norm": "l2", "restarts": 1, "steps": 3, "eot": 2},
+    ],
+    "apgd": [
+        {"norm": "linf", "keep": "lowest", "restarts": 1},
+        {"norm": "l2", "keep": "smallest", "loss": "dlr", "restarts": 1},
+        {"norm": "l1", "loss": "margin", "restarts": 1, "narrowing": False, "eot": 2},
+    ],
+    "apgd-nearest": [{"norm": "linf", "rivals": 9, "patience": 0.5, "steps": 12}, {"norm": "l2", "patience": 0.0}],
+    "fast": [{"norm": "linf", "closing": 0}],
+    "apgd-t": [{"norm": "linf", "loss": "ce", "rivals": 9, "steps": 3, "eot": 2}],
+    "mifgsm": [
+        {"norm": "linf", "momentum": "ni", "transforms": "si:2-ti:3-di", "steps": 3},
+        {"norm": "linf", "variance": 2, "steps": 3, "keep": "lowest"},
+        {"norm": "l2", "momentum": "ni", "eot": 2, "steps": 3, "keep": "smallest"},
+    ],
+    "boundary": [{"norm": "l2", "keep": "smallest"}],
+    "hopskipjump": [{"norm": "l2", "keep": "smallest"}],
+    "geoda": [{"norm": "l2", "keep": "smallest"}],
+    "simba": [{"norm": "l2", "basis": "dct", "loss": "margin"}],
+    "deepfool": [{"norm": "l2", "rivals": 2, "polish": 0}],
+    "fab": [
+        {"norm": "l2", "one_by_one": True, "restarts": 3},
+        {"norm": "linf", "restarts": 2, "rivals": 2},
+        {"norm": "linf", "one_by_one": True, "restarts": 9, "keep": "first"},
     ],
     "szegedy": [{"norm": "l2", "squared": False, "start": "noise"}],
     "stadv": [
@@ -67,8 +121,9 @@ class Case:
     targets: str | None
 
     def __str__(self) -> str:
-        told = ("norm", "keep", "loss", "random_start", "squared", "solver", "flow_loss")
-        named = {k: v for k, v in vars(self.attack).items() if k in told}
+        told = ("norm", "keep", "loss", "random_start", "squared", "solver", "flow_loss", "eot", "rivals")
+        told += ("transforms", "momentum", "variance", "patience", "basis", "one_by_one", "closing")
+        named = {k: v for k, v in vars(self.attack).items() if k in told and v != ""}
         words = [self.attack.name, self.norm, *(str(v) for k, v in named.items() if k != "norm"), self.targets or "any"]
         return "-".join(words)
 

@@ -9,15 +9,25 @@ import torch
 from law_table import CASES, Case
 
 from blindspots import Result
+from blindspots.batching import Layout
+from blindspots.layouts import equal_shapes
 from blindspots.oracle import Oracle
 
 EXACT = ("images", "success", "prediction", "forwards", "backwards", "steps", "zero_gradients", "bad_gradients")
 COUNTERS = ("success", "prediction", "forwards", "backwards", "steps")
 
 
-def attack(victim: Any, case: Case, dtype: torch.dtype, rows: list[int], batch: int = 4, **call: Any) -> Result:
+def attack(
+    victim: Any,
+    case: Case,
+    dtype: torch.dtype,
+    rows: list[int],
+    batch: int = 4,
+    smaller: tuple[int, ...] = (),
+    **call: Any,
+) -> Result:
     return case.attack(
-        victim.classifier(dtype, batch),
+        victim.classifier(dtype, batch, smaller=smaller),
         victim.images[rows].to(dtype),
         victim.labels[rows],
         index=victim.index[rows],
@@ -60,6 +70,20 @@ def test_company_changes_nothing(victim, case: Case, dtype: torch.dtype) -> None
         assert differing(part, whole, rows, EXACT) == [], way
         if whole.flow is not None:
             assert torch.equal(part.flow, whole.flow[rows]), way
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_smaller_calls_change_nothing(victim, case: Case) -> None:
+    """Where few images are left, calls of a smaller shape: bit for bit, since only those that are equal are used."""
+    rows, dtype = [12, 2, 7, 3, 8, 0], torch.float32
+    if "smaller" not in victim.cache:
+        module = victim.module(dtype)
+        victim.cache["smaller"] = equal_shapes(lambda x, _: module(x), victim.images[:1].to(dtype), Layout(16))
+    smaller = victim.cache["smaller"]
+    assert smaller, "no smaller call answers like one of 16: nothing is tested"
+    whole = attack(victim, case, dtype, rows, 16)
+    part = attack(victim, case, dtype, rows, 16, smaller)
+    assert differing(part, whole, list(range(len(rows))), EXACT) == []
 
 
 @pytest.mark.parametrize("batch", [1, 32])

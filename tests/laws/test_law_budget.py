@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
 from law_table import CASES, Case
@@ -44,50 +46,63 @@ def name(budget: Budget) -> str:
     return f"{budget.forwards}-{budget.backwards}"
 
 
+def told(case: Case, counts: Tensor) -> Tensor:
+    """The counts, image by image; their sum where input transformations leave images that cannot be told apart."""
+    return counts.sum(0, keepdim=True) if getattr(case.attack, "transforms", "") else counts
+
+
+def apart(victim, case: Case) -> list[list[int]]:
+    """All images at once, or one at a time for attacks that begin far from them: there the nearest says nothing."""
+    everyone = list(range(len(victim.images)))
+    return [[row] for row in everyone] if getattr(case.attack, "begins_far", False) else [everyone]
+
+
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_counts_are_true_and_within_the_budget(victim, case: Case) -> None:
     """Trap 37: the success checks count too. With a model batch of 1 the reported numbers are those of the module."""
-    for budget in LIMITS:
-        counter = Counting(victim.module(), victim.images)
+    for rows, budget in product(apart(victim, case), LIMITS):
+        images = victim.images[rows]
+        counter = Counting(victim.module(), images)
         result = case.attack(
             Classifier(counter, classes=5, batch=1),
-            victim.images,
-            victim.labels,
-            index=victim.index,
+            images,
+            victim.labels[rows],
+            index=victim.index[rows],
             targets=case.targets,
             budget=budget,
         )
-        assert torch.equal(counter.forwards, result.forwards), name(budget)
-        assert torch.equal(counter.backwards, result.backwards), name(budget)
+        assert torch.equal(told(case, counter.forwards), told(case, result.forwards)), name(budget)
+        assert torch.equal(told(case, counter.backwards), told(case, result.backwards)), name(budget)
         if budget.forwards is not None:
             assert (result.forwards <= budget.forwards).all(), name(budget)
         if budget.backwards is not None:
             assert (result.backwards <= budget.backwards).all(), name(budget)
         with torch.no_grad():
             assert torch.equal(victim.module()(result.images).argmax(1), result.prediction)
-        assert torch.equal(result.clean_correct, ~victim.wrong)
+        assert torch.equal(result.clean_correct, ~victim.wrong[rows])
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_filling_up_a_batch_is_not_charged(victim, case: Case) -> None:
     """In model batches of 4 the module sees at least the rows reported, and the report is as in batches of 1."""
-    results = []
-    for batch in (1, 4):
-        counter = Counting(victim.module(), victim.images)
-        results.append(
-            case.attack(
-                Classifier(counter, classes=5, batch=batch),
-                victim.images,
-                victim.labels,
-                index=victim.index,
-                targets=case.targets,
-                budget=Budget(7, 3),
+    for rows in apart(victim, case):
+        results = []
+        for batch in (1, 4):
+            counter = Counting(victim.module(), victim.images[rows])
+            results.append(
+                case.attack(
+                    Classifier(counter, classes=5, batch=batch),
+                    victim.images[rows],
+                    victim.labels[rows],
+                    index=victim.index[rows],
+                    targets=case.targets,
+                    budget=Budget(7, 3),
+                )
             )
-        )
-        assert (counter.forwards >= results[-1].forwards).all()
-        assert (counter.backwards >= results[-1].backwards).all()
-    assert torch.equal(results[0].forwards, results[1].forwards)
-    assert torch.equal(results[0].backwards, results[1].backwards)
+            assert (told(case, counter.forwards) >= told(case, results[-1].forwards)).all()
+            assert (told(case, counter.backwards) >= told(case, results[-1].backwards)).all()
+        assert torch.equal(results[0].forwards, results[1].forwards)
+        assert torch.equal(results[0].backwards, results[1].backwards)
 
 
 @pytest.mark.parametrize("rule", ["second", "least-likely"])

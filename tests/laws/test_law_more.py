@@ -22,11 +22,24 @@ NESTED: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
     ("mifgsm", "steps", {"step_size": 0.01}, (1, 3, 6)),
     ("pgd", "steps", {"step_size": 0.01, "restarts": 1}, (1, 3, 8)),
     ("pgd", "restarts", {"steps": 3}, (1, 2, 5)),
+    ("apgd", "restarts", {"steps": 3}, (1, 2, 5)),
+    ("apgd-t", "restarts", {"steps": 3}, (1, 2, 4)),
+    ("apgd-t", "rivals", {}, (1, 2, 9)),
+    ("apgd-nearest", "rivals", {}, (1, 2, 9)),
+    ("fast", "rivals", {}, (1, 2, 9)),
+    ("pgd", "rivals", {"restarts": 1, "steps": 3}, (1, 2, 9)),
     ("bisected-pgd", "rounds", {}, (0, 1, 3, 5)),
     ("szegedy", "steps", {"polish": 0}, (1, 3, 8)),
     ("szegedy", "rounds", {"polish": 0}, (0, 1, 3)),
     ("legacy-l1", "steps", {}, (1, 4, 12)),
     ("stadv", "steps", {}, (1, 3, 8)),
+    ("deepfool", "steps", {}, (1, 2, 6)),
+    ("cw", "rounds", {"polish": 0}, (1, 2, 4)),
+    ("ead", "rounds", {"polish": 0}, (1, 2, 4)),
+    ("fab", "steps", {}, (1, 2, 5)),
+    ("fab", "restarts", {"polish": 0}, (1, 2, 4)),
+    ("brendel-bethge", "steps", {}, (1, 4, 12)),
+    ("brendel-bethge", "draws", {}, (0, 1, 5)),
     ("stadv", "halvings", {}, (0, 1, 3)),
     ("stadv", "restarts", {}, (0, 1, 2)),
     ("affine", "steps", {"solver": "random"}, (1, 4, 12)),
@@ -34,11 +47,25 @@ NESTED: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
     ("affine", "restarts", {"solver": "gradient", "steps": 3}, (1, 2, 5)),
     ("flow-ball", "steps", {"step_size": 0.01, "restarts": 1}, (1, 3, 8)),
     ("flow-ball", "restarts", {"steps": 3}, (1, 2, 5)),
+    ("simba", "queries", {}, (3, 8, 30)),
+    ("boundary", "queries", {}, (3, 20, 60)),
+    ("boundary", "draws", {}, (0, 1, 5)),
+    ("hopskipjump", "queries", {}, (3, 30, 90)),
+    ("hopskipjump", "draws", {}, (0, 1, 5)),
+    ("geoda", "queries", {}, (3, 30, 90)),
+    ("geoda", "draws", {}, (0, 1, 5)),
+    ("nes", "queries", {}, (3, 20, 60)),
+    ("spsa", "queries", {}, (3, 20, 60)),
 ]
 # Fields of which more means a longer search; an attack that has one must be in NESTED with it.
-LONGER = {"steps", "restarts", "draws", "rounds", "halvings"}
-# steps of bisected-pgd set the size of each step, so its points are not nested.
-NOT_NESTED = {("bisected-pgd", "steps")}
+LONGER = {"steps", "restarts", "draws", "rounds", "halvings", "rivals", "queries"}
+# steps set the size of each step there, or its checkpoints, or how fast the steps shrink, and queries of square the
+# schedule, so the points are not nested.
+NOT_NESTED = {(name, "steps") for name in ("bisected-pgd", "apgd", "apgd-t", "autoattack", "apgd-nearest", "fast")}
+NOT_NESTED |= {(name, "steps") for name in ("ddn", "fmn", "cw", "ead", "pdpgd", "sigma-zero")}
+NOT_NESTED |= {("square", "queries"), ("autoattack", "queries")}
+# More boundaries that are looked at lead another way.
+NOT_NESTED |= {("deepfool", "rivals"), ("fab", "rivals")}
 
 
 def test_every_field_that_lengthens_a_search_is_covered() -> None:

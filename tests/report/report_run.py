@@ -32,9 +32,10 @@ ROWS = {
     "steps": "int64",
     "zero_gradients": "int64",
     "bad_gradients": "int64",
+    "unstarted": "int64",
     "margin": "float32",
 }
-INTEGERS = ("forwards", "backwards", "steps", "zero_gradients", "bad_gradients")
+INTEGERS = ("forwards", "backwards", "steps", "zero_gradients", "bad_gradients", "unstarted")
 
 
 def job(identity: str, attack: str, radius: float, *, norm: str = "linf", **changes: Any) -> dict[str, Any]:
@@ -156,6 +157,7 @@ def _columns(entry: dict[str, Any], given: dict[str, Any], label: Any, correct: 
         **{name: np.where(attacked, entry["steps"], 0) for name in ("forwards", "backwards", "steps")},
         "zero_gradients": np.zeros(len(place)),
         "bad_gradients": np.zeros(len(place)),
+        "unstarted": np.zeros(len(place)),
     }
     columns.update(
         {name: np.array(values) for name, values in given.items() if name not in ("success", "place", "attacked")}
@@ -166,6 +168,7 @@ def _columns(entry: dict[str, Any], given: dict[str, Any], label: Any, correct: 
 def _table(file: Path, columns: dict[str, Any], rows: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     types = {**(ROWS if "attacked" in columns else CLEAN), "margin": "float32"}
+    types |= {"carried": "bool"} if "carried" in columns else {}
     arrays = {name: pa.array(np.asarray(columns[name])[rows].astype(kind)) for name, kind in types.items()}
     pq.write_table(pa.table(arrays), file)
 

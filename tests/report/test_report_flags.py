@@ -63,6 +63,12 @@ def test_zero_gradients(tmp_path: Path, blind: int, expected: list[tuple[str, st
         assert f"{blind} of 40 attacked images" in found[0]["text"]
 
 
+def test_attacks_that_could_not_begin(tmp_path: Path) -> None:
+    found = flags(tmp_path, (PGD, {"success": first(2), "unstarted": first(3)}))
+    assert codes(found) == [("no-start", "warning")]
+    assert "3 of 40 attacked images" in found[0]["text"]
+
+
 def test_one_step_beats_many(tmp_path: Path) -> None:
     found = flags(tmp_path, (FGSM, {"success": first(8)}), (PGD, {"success": first(5)}))
     assert codes(found) == [("one-step-beats-many", "error")]

@@ -84,10 +84,6 @@ class Affine(Attack):
         one_of(self, "loss", LOSSES)
         one_of(self, "keep", KEEPS)
 
-    @property
-    def rule(self) -> Keep:
-        return self.keep
-
     def space(self, images: Tensor) -> spaces.Affine:
         shift = self.shift if self.shift is not None else round(0.1 * min(images.shape[-2:]))
         return spaces.Affine(images, self.rotation, shift, self.zoom, self.fill, radius=float(self.radius))

@@ -38,6 +38,7 @@ class BisectedPGD(Attack):
     name: ClassVar[str] = "bisected-pgd"
     summary: ClassVar[str] = "smallest radius at which PGD succeeds, by bisection per image"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
+    minimum: ClassVar[bool] = True
 
     radius: float | str
     """Largest radius to try, in pixel units of [0, 1]."""

@@ -74,10 +74,6 @@ class FlowBall(Attack):
                 "or restarts=1"
             )
 
-    @property
-    def rule(self) -> Keep:
-        return self.keep
-
     def space(self, images: Tensor) -> Space:
         radius = float(self.radius)
         return Combined(images, Flow(images, limit=self.bend * radius), "linf", radius, unit=self.bend)

@@ -11,6 +11,7 @@ from ..attack import Attack
 from ..geometry import NORMS, BallName
 from ..objectives import LOSSES, Objective
 from ..optimisers.optimiser import per_row
+from ..record import Knowledge
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
 
@@ -70,6 +71,7 @@ class UniformNoise(_Noise):
     summary: ClassVar[str] = "uniform noise at the radius: the control"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     control: ClassVar[bool] = True
+    knowledge: ClassVar[Knowledge] = "scores"
 
     def _draw(self, keys: Tensor, images: Tensor) -> Tensor:
         change = 2 * noise.uniform(keys, tuple(images.shape[1:]), images.dtype) - 1
@@ -90,6 +92,7 @@ class GaussianNoise(_Noise):
     summary: ClassVar[str] = "Gaussian noise at the radius: the control"
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")
     control: ClassVar[bool] = True
+    knowledge: ClassVar[Knowledge] = "scores"
 
     def _draw(self, keys: Tensor, images: Tensor) -> Tensor:
         change = noise.normal(keys, tuple(images.shape[1:]), images.dtype)

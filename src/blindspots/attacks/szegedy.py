@@ -54,6 +54,7 @@ class Szegedy(Attack):
     name: ClassVar[str] = "szegedy"
     summary: ClassVar[str] = "smallest perturbation by box-constrained L-BFGS (Szegedy et al. 2014)"
     norms: ClassVar[tuple[str, ...]] = ("l2", "l1")
+    minimum: ClassVar[bool] = True
 
     radius: float | str
     """Largest perturbation that counts, in pixel units of [0, 1]."""

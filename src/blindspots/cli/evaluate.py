@@ -26,7 +26,9 @@ class Evaluate(Command):
 
     attack: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """An attack, with settings of its own if need be: --attack pgd --attack pgd:steps=100,restarts=5. May be repeated.
-    Default: noise as a control, one step, many steps."""
+    Default: uniform noise as a control, fast, and stadv with few steps."""
+    perturbation: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """File of a fitted perturbation (blindspots fit), evaluated like an attack at its own radius. May be repeated."""
     radius: tuple[str, ...] = ()
     """Radii in pixel units of [0, 1], such as 0.03 or 8/255. Default: those usual for the data."""
     norm: Literal["linf", "l2", "l1"] | None = None
@@ -44,6 +46,8 @@ class Evaluate(Command):
 
         data = self.data.load(self.options.seed)
         given = [parse_attack(text) for text in self.attack] or list(self.config_attacks)
+        # Norm and radius are those of the file, whatever is given for the others.
+        given += [{"name": "perturbation", "path": path, "norm": "", "radius": None} for path in self.perturbation]
         if given:
             if not self.radius:
                 given = [with_own_radius(settings) for settings in given]
@@ -81,7 +85,7 @@ def _from_toml(path: str) -> Evaluate:
         raise BlindspotsError(f"'attacks' in '{path}' must be a list of tables: [[attacks]] with name = \"pgd\"")
     groups: dict[str, Any] = {"model": ModelOptions(), "data": DataOptions(), "options": RunOptions()}
     place = {item.name: group for group, part in groups.items() for item in fields(part)}
-    own: dict[str, Any] = {"attack": (), "radius": (), "norm": None}
+    own: dict[str, Any] = {"attack": (), "perturbation": (), "radius": (), "norm": None}
     for key, value in table.items():
         if key == "norm":
             own["norm"] = value

@@ -20,9 +20,22 @@ class List(Command):
 
     what: Positional[Literal["attacks", "defences", "models", "data"]]
     """What to list."""
+    markdown: bool = False
+    """Print Markdown: of attacks the page of the documentation, of the others the table."""
 
     def run(self, console: Console) -> None:
+        if self.markdown and self.what == "attacks":
+            from ..attacks import ATTACKS
+            from .guide import attack_page
+
+            console.print(attack_page(ATTACKS), end="", soft_wrap=True, markup=False)
+            return
         rows = {"attacks": _attacks, "defences": _defences, "models": _models, "data": _data}[self.what]()
+        if self.markdown:
+            from .guide import markdown_table
+
+            console.print(markdown_table(rows), end="", soft_wrap=True, markup=False)
+            return
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for column in rows[0]:
             table.add_column(column, no_wrap=column == rows[0][0], overflow="fold")
@@ -33,9 +46,11 @@ class List(Command):
 
 def _attacks() -> list[tuple[str, ...]]:
     from ..attacks import ATTACKS
+    from .guide import gives
 
-    head = ("name", "norms", "what it does")
-    return [head, *((name, " ".join(kind.norms), kind.summary) for name, kind in ATTACKS.items())]
+    head = ("name", "knows", "norms", "gives", "what it does")
+    rows = ((name, kind.knowledge, " ".join(kind.norms), gives(kind), kind.summary) for name, kind in ATTACKS.items())
+    return [head, *rows]
 
 
 def _defences() -> list[tuple[str, ...]]:

@@ -12,12 +12,13 @@ import tyro
 from rich.console import Console
 
 from ..errors import BlindspotsError
-from . import attack, evaluate, listing, reproduce, runs, train
+from . import attack, evaluate, fit, listing, reproduce, runs, train
 from .options import Command
 
 COMMANDS: dict[str, type[Command]] = {
     "evaluate": evaluate.Evaluate,
     "attack": attack.Attack,
+    "fit": fit.Fit,
     "train": train.Train,
     "reproduce": reproduce.Reproduce,
     "show": runs.Show,

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from ..attack import Attack
     from ..classifiers import Classifier
     from ..data import ImageData
+    from ..several import Several
     from .options import RunOptions
 
 
 def run_evaluation(
-    console: Console, model: Classifier, data: ImageData, attacks: Sequence[Attack], options: RunOptions
+    console: Console, model: Classifier, data: ImageData, attacks: Sequence[Attack | Several], options: RunOptions
 ) -> None:
     """Evaluate with a progress bar, print the summary and the paths of report and run."""
     from ..evaluation.driver import evaluate

@@ -1,10 +1,11 @@
-"""What `evaluate` does unless told otherwise: the usual radii of known data, and a control, one step and many steps."""
+"""What `evaluate` does unless told otherwise: the usual radii of known data, and noise, a strong attack and bending."""
 
 from __future__ import annotations
 
 from ..attack import Attack
-from ..attacks import FGM, FGSM, PGD, GaussianNoise, UniformNoise
+from ..attacks import Fast, StAdv, UniformNoise
 from ..errors import BlindspotsError
+from ..several import Several
 
 # Radii at which robustness is usually reported, per norm: MNIST 0.3 and CIFAR-10 8/255 (Madry et al. 2018) with steps
 # below; l2 0.5 and l1 12 on CIFAR-10 (Croce and Hein 2020 and 2021). Digits: MNIST's, halved for 8 x 8 pixels.
@@ -15,6 +16,9 @@ RADII: dict[str, dict[str, tuple[str, ...]]] = {
     "other": {"linf": ("2/255", "4/255", "8/255"), "l2": ("0.25", "0.5", "1.0"), "l1": ("3", "6", "12")},
 }
 
+# Steps of stAdv for each tau, and how often tau is halved.
+STADV_STEPS, STADV_HALVINGS = 20, 3
+
 
 def default_radii(data: str, norm: str) -> tuple[str, ...]:
     """The usual radii of this data in this norm."""
@@ -24,14 +28,13 @@ def default_radii(data: str, norm: str) -> tuple[str, ...]:
     return table[norm]
 
 
-def default_attacks(data: str, norm: str = "linf", radii: tuple[str, ...] = ()) -> list[Attack]:
-    """Noise as the control, one step, and many steps, at each radius."""
-    attacks: list[Attack] = []
+def default_attacks(data: str, norm: str = "linf", radii: tuple[str, ...] = ()) -> list[Attack | Several]:
+    """Noise as the control and `fast` at each radius, and `stadv`, which bends images, at its own.
+
+    stAdv has a tenth of its steps here and no second start, so that it takes about as long as the others: an upper
+    bound that says whether bending is a weakness, not how small the bends can be.
+    """
+    attacks: list[Attack | Several] = []
     for radius in radii or default_radii(data, norm):
-        attacks += [UniformNoise(radius, norm), GaussianNoise(radius, norm)]  # type: ignore[arg-type]
-        if norm == "linf":
-            attacks.append(FGSM(radius))
-        elif norm == "l2":
-            attacks.append(FGM(radius))
-        attacks.append(PGD(radius, norm))  # type: ignore[arg-type]
-    return attacks
+        attacks += [UniformNoise(radius, norm), Fast(radius, norm)]  # type: ignore[arg-type]
+    return [*attacks, StAdv(steps=STADV_STEPS, halvings=STADV_HALVINGS, restarts=0)]

@@ -6,13 +6,10 @@ import copy
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from ..attack import Attack
@@ -20,34 +17,24 @@ from ..classifiers import Classifier
 from ..data import ImageData, dataset
 from ..errors import BlindspotsError
 from ..files import remove_leftovers
-from ..goal import Goal
 from ..record import Budget
+from ..several import Several
 from ..wrapping import classifier
 from .defaults import default_attacks
+from .jobs import plan_jobs
 from .plan import Choices, differences, make_identity, make_manifest
-from .run import Run, sizes_of
-from .store import Store, job_columns
+from .run import Run
+from .store import Store
+from .work import Progress, Work
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: pieces done of all, and the piece that was just finished."""
-
-    done: int
-    total: int
-    part: str
-    images: int
-    fooled: int
-    seconds: float
+    from torch import nn
 
 
 def evaluate(
     model: Classifier | nn.Module | str,
     data: ImageData | Any = "digits",
-    attacks: Sequence[Attack] | None = None,
+    attacks: Sequence[Attack | Several] | None = None,
     *,
     out: str | Path | None = None,
     targets: str | int | None = None,
@@ -64,10 +51,13 @@ def evaluate(
     Every image that the clean model gets right is attacked by every attack; the rows, the images and their cost are
     written shard by shard. Run again with the same settings, it goes on where it stopped.
 
+    An attack given at several radii takes over what fooled the model within a smaller one. One that looks for the
+    smallest change of each image (`minimum`) is run once, at the largest, and answers for all radii below.
+
     Args:
         model: a classifier, a module, or a name or path as `classifier` takes it.
         data: as `dataset` makes it, or what `dataset` takes.
-        attacks: attacks with their radii; by default noise, one-step and many-step attacks at the data's usual radii.
+        attacks: attacks with their radii; by default noise and `fast` at the data's usual radii, and `stadv`.
         out: run directory; by default runs/MODEL-DATA-KEY, the key being a hash of the settings.
         targets: None, a class, or a rule ("random", "least-likely", "second", "all").
         budget: model calls per image and attack.
@@ -91,19 +81,19 @@ def evaluate(
     # A copy, so that the layout of this run does not stay on the caller's classifier.
     wrapped = copy.copy(model if isinstance(model, Classifier) else classifier(model))
     images = data if isinstance(data, ImageData) else dataset(data)
-    chosen = list(attacks) if attacks is not None else default_attacks(images.name)
+    planned = plan_jobs(list(attacks) if attacks is not None else default_attacks(images.name))
     limit = Budget(forwards=budget) if isinstance(budget, int) else budget
     choices = Choices(targets, limit, seed, labels_from, keep_images)
     number, parts = part
     if not 1 <= number <= parts:
         raise BlindspotsError(f"part must be (i, n) with 1 <= i <= n, got ({number}, {parts})")
-    identity = make_identity(wrapped, images, chosen, choices)
+    identity = make_identity(wrapped, images, planned, choices)
     path = Path(out) if out is not None else default_out(wrapped.name, images.name, identity)
     if batch is not None or wrapped.batch is None:
         wrapped.batch = batch
         if batch is None:
             _take_stored_layout(wrapped, path)
-    manifest = make_manifest(wrapped, images, chosen, choices)
+    manifest = make_manifest(wrapped, images, planned, choices)
     _claim(path, manifest)
     lock = FileLock(path / f".lock-{number}-of-{parts}")
     try:
@@ -115,7 +105,7 @@ def evaluate(
     with lock:
         if parts == 1:
             remove_leftovers(path)
-        _Work(wrapped, images, chosen, manifest, path, choices, progress).run(number, parts)
+        Work(wrapped, images, planned, manifest, path, choices, progress).run(number, parts)
         run = Run(path)
         if run.complete:
             finish(run)
@@ -139,106 +129,12 @@ def default_out(model: str, data: str, identity: dict[str, Any]) -> Path:
     return Path("runs") / f"{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}-{key}"
 
 
-class _Work:
-    """The pieces of a run and how each is done."""
-
-    def __init__(
-        self,
-        model: Classifier,
-        data: ImageData,
-        attacks: list[Attack],
-        manifest: dict[str, Any],
-        path: Path,
-        choices: Choices,
-        progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.model, self.data, self.attacks, self.manifest = model, data, attacks, manifest
-        self.choices, self.progress = choices, progress
-        self.store = Store(path)
-
-    def run(self, number: int, parts: int) -> None:
-        """Do what is missing of every `parts`-th shard."""
-        jobs = [job["id"] for job in self.manifest["jobs"]]
-        shards = self.manifest["shards"][number - 1 :: parts]
-        pieces = [(shard, part) for shard in shards for part in ("clean", *jobs)]
-        done = sum(self.store.done(part, shard["id"]) for shard, part in pieces)
-        for shard in shards:
-            missing = [part for part in ("clean", *jobs) if not self.store.done(part, shard["id"])]
-            if not missing:
-                continue
-            images, labels, index = self.data.batch(shard["start"], shard["stop"])
-            clean = self._clean(shard["id"], images, labels, index, "clean" in missing)
-            for part in missing:
-                started = time.perf_counter()
-                fooled = int((~clean["correct"]).sum())
-                if part != "clean":
-                    fooled = self._job(part, shard["id"], images, clean)
-                done += 1
-                if self.progress is not None:
-                    took = time.perf_counter() - started
-                    self.progress(Progress(done, len(pieces), part, len(labels), fooled, took))
-
-    def _clean(self, shard: str, images: Tensor, labels: Tensor, index: Tensor, missing: bool) -> dict[str, Tensor]:
-        started = time.perf_counter()
-        logits = self.model.logits(images).cpu()
-        prediction = logits.argmax(1)
-        labels = prediction if self.choices.labels_from == "predictions" else labels
-        finite = torch.isfinite(logits).all(1)
-        columns = {
-            "index": index,
-            "label": labels,
-            "prediction": prediction,
-            "confidence": logits.softmax(1).amax(1).float(),
-            "correct": (prediction == labels) & finite,
-            "margin": Goal(labels).margin(logits).float(),
-        }
-        if missing:
-            stored = None if self.choices.keep_images == "none" else images
-            self.store.write_clean(shard, columns, stored, time.perf_counter() - started)
-        return columns
-
-    def _job(self, job: str, shard: str, images: Tensor, clean: dict[str, Tensor]) -> int:
-        """Attack the correctly classified images of a shard with one attack, and write what happened."""
-        started = time.perf_counter()
-        labels, index = clean["label"], clean["index"]
-        entry, attack = next(
-            (entry, attack)
-            for entry, attack in zip(self.manifest["jobs"], self.attacks, strict=True)
-            if entry["id"] == job
-        )
-        right = clean["correct"]
-        if isinstance(self.choices.targets, int):
-            # An image of the target class has nowhere to go; it is left alone and stays correct.
-            right = right & (labels != self.choices.targets)
-        result = None
-        if bool(right.any()):
-            result = attack(
-                self.model,
-                images[right],
-                labels[right],
-                targets=self.choices.targets,
-                index=index[right],
-                seed=self.choices.seed,
-                budget=self.choices.budget,
-            ).to("cpu")
-        per_image = self.manifest["model"]["classes"] - 1 if self.choices.targets == "all" else 1
-        columns, attacked = job_columns(labels, index, clean, right, result, per_image, sizes_of(entry))
-        keep = attacked.clone()
-        if self.choices.keep_images == "fooled":
-            keep &= columns["success"]
-        elif self.choices.keep_images == "none":
-            keep[:] = False
-        pixels = result.images[keep[attacked]] if result is not None else images[:0]
-        flows = None if result is None or result.flow is None else result.flow[keep[attacked]]
-        self.store.write_job(job, shard, columns, pixels, keep, time.perf_counter() - started, flows)
-        return int(columns["fooled"].sum())
-
-
 def _take_stored_layout(model: Classifier, path: Path) -> None:
     """The model batch and memory format of the run that is there, if one is, so that it can go on as it began."""
     if (path / "manifest.json").is_file():
         manifest = Run(path).manifest
         model.batch, model.channels_last = int(manifest["batch"]), bool(manifest.get("channels_last"))
+        model.smaller = tuple(manifest.get("smaller", ()))
 
 
 def _claim(path: Path, manifest: dict[str, Any]) -> None:

@@ -9,23 +9,23 @@ arXiv 1802.00420); Carlini et al., "On evaluating adversarial robustness" (2019,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
 
+from .comparisons import comparison_flags
+from .findings import SEVERITIES, Flag, Thresholds, flag
 from .intervals import at_least
-from .run import Run, Verdicts
-
-Flag = dict[str, Any]
-SEVERITIES = ("error", "warning", "info")
+from .run import Run
+from .verdicts import Verdicts
 
 CHECKS = (  # what each check asks, to be read after "whether"
     "clean accuracy is better than guessing, and the model names more than one class",
     "gradients are zero, or losses or gradients not finite, while an attack searches",
     "a one-step attack fools images that a many-step attack with the same budget misses",
     "random noise fools images that every gradient attack with the same budget misses",
+    "an attack without gradients fools images that every gradient attack with the same budget misses",
+    "an attack within a radius and a search for the smallest change disagree by more than chance",
     "robust accuracy rises with the radius of an attack",
     "successes are mere ties between two classes",
 )
@@ -33,17 +33,6 @@ PROBES = (
     "the model, probed before the attacks, gives logits and not probabilities, finite ones, the same on a second "
     "call and in another batch, has no layer in training mode, and has trained weights"
 )
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """When an observation becomes a flag; shares of the images concerned."""
-
-    zero_gradients: float = 0.05  # a few saturated images are normal, one in twenty is not
-    compared: float = 0.01  # between attacks, below this share: a note, for random starts differ a little
-    chance: float = 0.01  # clean accuracy must beat guessing at this level of an exact binomial test
-    one_class: float = 0.95
-    tie: float = 1e-6  # logits closer than this may fall the other way on another machine
 
 
 def red_flags(run: Run, verdicts: dict[str, Verdicts], thresholds: Thresholds | None = None) -> list[Flag]:
@@ -58,21 +47,21 @@ def red_flags(run: Run, verdicts: dict[str, Verdicts], thresholds: Thresholds | 
     found = _probe_flags(run, jobs)
     found += _model_flags(run, jobs, limits)
     found += _gradient_flags(jobs, limits)
-    found += _comparison_flags(jobs, limits)
-    found += _radius_flags(jobs, limits)
+    found += _start_flags(jobs)
+    found += comparison_flags(jobs, limits)
     found += _tie_flags(jobs, limits)
     return sorted(found, key=_rank)
 
 
 def _probe_flags(run: Run, jobs: list[Verdicts]) -> list[Flag]:
     """The flags of the probes; that of a softmax inside the model says which attack failed for it."""
-    found: list[Flag] = [dict(flag) for flag in run.manifest.get("probes", [])]
+    found: list[Flag] = [dict(probe) for probe in run.manifest.get("probes", [])]
     stood = [(int((v.attacked & ~v.fooled).sum()), v) for v in jobs if not v.job["control"]]
     most, worst = max(stood, key=lambda entry: entry[0], default=(0, None))
-    for flag in found:
-        if flag["code"] == "probabilities" and worst is not None and most:
+    for one in found:
+        if one["code"] == "probabilities" and worst is not None and most:
             of = f"{most} of {int(worst.attacked.sum())}"
-            flag["text"] += f" In {worst.job['id']}, {of} attacked images withstood, and this is the likely reason."
+            one["text"] += f" In {worst.job['id']}, {of} attacked images withstood, and this is the likely reason."
     return found
 
 
@@ -81,7 +70,7 @@ def _model_flags(run: Run, jobs: list[Verdicts], limits: Thresholds) -> list[Fla
     label, prediction = clean["label"].to_numpy(), clean["prediction"].to_numpy()
     right, count = int(clean["correct"].to_numpy().sum()), len(label)
     if count == 0:
-        return [_flag("nothing-attacked", "error", "There was no image", "The data holds no image. Check the data.")]
+        return [flag("nothing-attacked", "error", "There was no image", "The data holds no image. Check the data.")]
     found = []
     present = len(np.unique(label))
     choices = present if present > 1 else max(2, int(run.manifest["model"].get("classes") or 2))
@@ -90,7 +79,7 @@ def _model_flags(run: Run, jobs: list[Verdicts], limits: Thresholds) -> list[Fla
         seen = f"{right} of {count} images are right, where guessing among {choices} classes gives {1 / choices:.1%}"
         if (1 / choices) ** count > limits.chance:
             text = f"{seen}. So few images cannot tell any model from guessing. Evaluate more images."
-            found.append(_flag("too-few-images", "warning", "Too few images to judge a model", text))
+            found.append(flag("too-few-images", "warning", "Too few images to judge a model", text))
         else:
             text = (
                 f"{seen}, and as good a score comes from guessing alone with probability {guessed:.2g}. A model that "
@@ -98,7 +87,7 @@ def _model_flags(run: Run, jobs: list[Verdicts], limits: Thresholds) -> list[Fla
                 "its weights are loaded, that mean and std are those it was trained with, and that its classes are "
                 "in the order of the labels."
             )
-            found.append(_flag("no-model", "error", "The model does no better than guessing", text))
+            found.append(flag("no-model", "error", "The model does no better than guessing", text))
     named, times = np.unique(prediction, return_counts=True)
     top, most = int(named[times.argmax()]), int(times.max())
     if present > 1 and most / count >= limits.one_class and int((label == top).sum()) / count < limits.one_class:
@@ -106,7 +95,7 @@ def _model_flags(run: Run, jobs: list[Verdicts], limits: Thresholds) -> list[Fla
             f"{most} of {count} images are called {_class(run, top)}, whatever they show. The model looks at nothing "
             "that tells the classes apart. Check its weights, its mean and std, and that images lie in [0, 1]."
         )
-        found.append(_flag("one-class", "error", "The model names one class for nearly everything", text))
+        found.append(flag("one-class", "error", "The model names one class for nearly everything", text))
     confidence = clean["confidence"].to_numpy()
     if (
         count > 1
@@ -118,13 +107,13 @@ def _model_flags(run: Run, jobs: list[Verdicts], limits: Thresholds) -> list[Fla
             f"All {count} images get the same answer with the same confidence ({float(confidence[0]):.3g}). The output "
             "does not depend on the input, so no attack can do anything. Check the weights and the wrapper."
         )
-        found.append(_flag("constant-output", "error", "The output is constant", text))
+        found.append(flag("constant-output", "error", "The output is constant", text))
     if jobs and not any(verdict.attacked.any() for verdict in jobs):
         text = (
             "Attacks start from images that the model classifies rightly, and there is none, so nothing was attacked "
             "and the robust accuracy of 0 says nothing about attacks. Mend the clean accuracy first."
         )
-        found.append(_flag("nothing-attacked", "error", "Nothing was attacked", text))
+        found.append(flag("nothing-attacked", "error", "Nothing was attacked", text))
     return found
 
 
@@ -142,7 +131,7 @@ def _gradient_flags(jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
             "objective, with random starts, and with an attack that needs no gradient."
         )
         severity = "error" if part >= 0.5 else "warning"
-        found.append(_flag("zero-gradients", severity, "Many gradients are zero", text, worst.job["id"]))
+        found.append(flag("zero-gradients", severity, "Many gradients are zero", text, worst.job["id"]))
     broken = [(int(v.bad_gradients[v.attacked].astype(bool).sum()), v) for v in jobs]
     for count, worst in sorted(broken, key=lambda entry: -entry[0])[:1]:
         if not count:
@@ -152,66 +141,21 @@ def _gradient_flags(jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
             "that is infinite or not a number. The attack could not follow it, so the robust accuracy is too high. "
             "Look for a division, a logarithm or a square root at zero in the model, or an overflow in half precision."
         )
-        found.append(_flag("bad-gradients", "error", "Some losses or gradients are not finite", text, worst.job["id"]))
+        found.append(flag("bad-gradients", "error", "Some losses or gradients are not finite", text, worst.job["id"]))
     return found
 
 
-def _comparison_flags(jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
+def _start_flags(jobs: list[Verdicts]) -> list[Flag]:
     found = []
-    gradient = [v for v in jobs if not v.job["control"]]
-    for many in (v for v in gradient if v.job["steps"] > 1):
-        text = (
-            "Many small steps can do all that one large step does, so this points to masked gradients or to a "
-            "many-step attack with a bad step size. Use smaller steps, more of them, and random restarts."
-        )
-        for one in (v for v in gradient if v.job["steps"] == 1 and _budget(v) == _budget(many)):
-            found += _beaten("one-step-beats-many", one, [many], text, limits)
-    for noise in (v for v in jobs if v.job["control"]):
-        rivals = [v for v in gradient if _budget(v) == _budget(noise)]
-        text = (
-            "Noise searches blindly, so attacks that follow the gradient should never lose to it: the gradient leads "
-            "them nowhere. Do not report the gradient attacks alone; attack without gradients, or mend the attack."
-        )
-        found += _beaten("noise-beats-gradients", noise, rivals, text, limits) if rivals else []
-    return found
-
-
-def _beaten(code: str, weak: Verdicts, strong: list[Verdicts], meaning: str, limits: Thresholds) -> list[Flag]:
-    missed = weak.success & ~np.any([v.success for v in strong], axis=0)
-    count, of = int(missed.sum()), int(weak.attacked.sum())
-    if not count:
-        return []
-    rivals = ", ".join(v.job["id"] for v in strong)
-    wins = all(weak.success.sum() > v.success.sum() for v in strong)
-    seen = (
-        f"{weak.job['id']} fools {count} of {of} attacked images ({count / of:.1%}) that {rivals} "
-        f"{'misses' if len(strong) == 1 else 'all miss'}"
-    )
-    if count / of < limits.compared or count == 1:
-        text = f"{seen}. So few can come from random starts; the worst case counts them as fooled."
-        return [_flag(code, "info", "A weaker attack adds a few images", text, weak.job["id"])]
-    name = "One step fools images that many steps miss"
-    title = name if code == "one-step-beats-many" else "Noise fools images that gradients miss"
-    return [_flag(code, "error" if wins else "warning", title, f"{seen}. {meaning}", weak.job["id"])]
-
-
-def _radius_flags(jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
-    found = []
-    for small, large in product(jobs, jobs):
-        if small.job["radius"] >= large.job["radius"] or _family(small) != _family(large):
-            continue
-        rise, count = int(small.fooled.sum()) - int(large.fooled.sum()), len(small.fooled)
-        if rise > 0:
-            few = rise / count < limits.compared or rise == 1
+    for verdict in jobs:
+        count, of = int(verdict.unstarted[verdict.attacked].astype(bool).sum()), int(verdict.attacked.sum())
+        if count:
             text = (
-                f"{small.job['id']} fools {int(small.fooled.sum())} of {count} images and {large.job['id']}, which may "
-                f"go further, only {int(large.fooled.sum())}. Everything inside the small radius is inside the large "
-                "one too, so the attack loses its way: too few or too large steps, or masked gradients. Give it more "
-                "steps and restarts; the worst case already counts the smaller radius."
+                f"In {verdict.job['id']}, no noise reached the goal for {count} of {of} attacked images, so the attack "
+                "could not begin and says nothing about them, though they count as not fooled. Raise its draws, or use "
+                "an attack that begins at the image."
             )
-            severity = "info" if few else "warning"
-            title = "Robust accuracy rises with the radius"
-            found.append(_flag("accuracy-rises", severity, title, text, large.job["id"]))
+            found.append(flag("no-start", "warning", "No point to begin from", text, verdict.job["id"]))
     return found
 
 
@@ -225,17 +169,7 @@ def _tie_flags(jobs: list[Verdicts], limits: Thresholds) -> list[Flag]:
         "by almost nothing, and on another machine the answer may fall the other way. Ask for a margin (kappa) if the "
         "images are to be used elsewhere."
     )
-    return [_flag("tied-success", "info", "Some successes are ties", text, worst.job["id"])]
-
-
-def _budget(verdicts: Verdicts) -> tuple[Any, ...]:
-    return verdicts.job["norm"], verdicts.job["radius"], verdicts.job["targets"]
-
-
-def _family(verdicts: Verdicts) -> tuple[Any, ...]:
-    job = verdicts.job
-    settings = {name: value for name, value in job["settings"].items() if name != "radius"}
-    return job["attack"], job["norm"], job["targets"], job["steps"], repr(sorted(settings.items()))
+    return [flag("tied-success", "info", "Some successes are ties", text, worst.job["id"])]
 
 
 def _class(run: Run, number: int) -> str:
@@ -243,9 +177,5 @@ def _class(run: Run, number: int) -> str:
     return f"'{names[number]}'" if number < len(names) else f"class {number}"
 
 
-def _rank(flag: Flag) -> tuple[Any, ...]:
-    return SEVERITIES.index(flag["severity"]), flag["job"] is not None, flag["code"], flag["job"] or ""
-
-
-def _flag(code: str, severity: str, title: str, text: str, job: str | None = None) -> Flag:
-    return {"code": code, "severity": severity, "title": title, "text": text, "job": job}
+def _rank(found: Flag) -> tuple[Any, ...]:
+    return SEVERITIES.index(found["severity"]), found["job"] is not None, found["code"], found["job"] or ""

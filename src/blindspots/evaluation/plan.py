@@ -18,7 +18,7 @@ from ..flags import Flag, probe
 from ..goal import TARGET_RULES, check_labels
 from ..hardware import hardware, versions
 from ..record import Budget
-from ..settings import plain
+from .jobs import Planned, describe_jobs
 from .run import FORMAT
 from .tuning import model_layout
 
@@ -60,21 +60,21 @@ class Choices:
             raise BlindspotsError(f"targets must be a class or one of {', '.join(TARGET_RULES)}, got '{self.targets}'")
 
 
-def make_identity(model: Classifier, data: ImageData, attacks: Sequence[Attack], choices: Choices) -> dict[str, Any]:
+def make_identity(model: Classifier, data: ImageData, jobs: Sequence[Planned], choices: Choices) -> dict[str, Any]:
     """What sets a run apart from others, known without asking the model."""
-    if not attacks:
+    if not jobs:
         raise BlindspotsError("there are no attacks: give at least one, as blindspots list attacks names them")
     return {
         "model": model.hash,
         "data": data.fingerprint(),
-        "jobs": _jobs(attacks, choices.targets),
+        "jobs": describe_jobs(jobs, choices.targets),
         "budget": None if choices.budget is None else asdict(choices.budget),
         "seed": choices.seed,
         "labels_from": choices.labels_from,
     }
 
 
-def make_manifest(model: Classifier, data: ImageData, attacks: Sequence[Attack], choices: Choices) -> dict[str, Any]:
+def make_manifest(model: Classifier, data: ImageData, jobs: Sequence[Planned], choices: Choices) -> dict[str, Any]:
     """Describe a run completely, after checking that it can be made.
 
     Raises:
@@ -83,14 +83,18 @@ def make_manifest(model: Classifier, data: ImageData, attacks: Sequence[Attack],
     targets = choices.targets
     few, _, _ = data.batch(0, min(PROBED, len(data)))
     layout = model_layout(model, few)
-    model.batch, model.channels_last = layout.batch, layout.channels_last
+    model.batch, model.channels_last, model.smaller = layout.batch, layout.channels_last, layout.smaller
     probes = probe(model, few)
     broken = next((flag for flag in probes if flag.code == "bad-outputs"), None)
     if broken is not None and not bool(torch.isfinite(model.logits(few)).all(1).any()):
         raise BlindspotsError(
             "the model answers every image with NaN or infinite logits: check its weights and its input"
         )
-    classes = model.count(model.accept(few))
+    accepted = model.accept(few)
+    for job in jobs:
+        if isinstance(job.attack, Attack):
+            job.attack.space(accepted[:1])  # images that it cannot take are refused before anything is written
+    classes = model.count(accepted)
     if choices.labels_from == "data":
         check_labels(data.labels, len(data), classes, f"labels of '{data.name}'")
     else:
@@ -112,11 +116,12 @@ def make_manifest(model: Classifier, data: ImageData, attacks: Sequence[Attack],
         "seed": choices.seed,
         "batch": model.batch,
         "channels_last": model.channels_last,
+        "smaller": list(model.smaller),
         "model": _describe_model(model, classes),
         "data": data.describe(),
         "class_names": names,
         "shape": list(data.shape),
-        "jobs": _jobs(attacks, targets),
+        "jobs": describe_jobs(jobs, targets),
         "shards": [
             {"id": f"{number:05d}", "start": start, "stop": min(start + size, len(data))}
             for number, start in enumerate(range(0, len(data), size))
@@ -147,29 +152,6 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if old == new:
         return []
     return [f"{path}: {_short(old)} -> {_short(new)}"]
-
-
-def _jobs(attacks: Sequence[Attack], targets: str | int | None) -> list[dict[str, Any]]:
-    jobs = []
-    for number, attack in enumerate(attacks):
-        settings = plain(attack)
-        norm = str(settings.get("norm", attack.norms[0]))
-        radius = getattr(attack, "radius")  # noqa: B009  every attack of a run has one
-        text = str(radius).replace("/", "_")
-        jobs.append(
-            {
-                "id": f"{number:02d}-{attack.name}-{norm}-{text}",
-                "attack": attack.name,
-                "norm": norm,
-                "radius": float(radius),
-                "radius_text": str(radius),
-                "settings": settings,
-                "targets": None if targets is None else str(targets),
-                "control": attack.control,
-                "steps": int(settings.get("steps", settings.get("draws", 1))),
-            }
-        )
-    return jobs
 
 
 def _describe_model(model: Classifier, classes: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ the images. Everything is read lazily, and images only by number, so memory does
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 
 from ..errors import BlindspotsError, unknown
+from .verdicts import Verdicts, speakers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,31 +33,6 @@ MEASURES = {
     "affine": ("affine", "rotation", "shift", "zoom", *BENDS),
     "flow-linf": ("flow-linf", "ball", *BENDS),
 }
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What one job did to each image, in the order of `Run.clean()`; every array is `(N,)`.
-
-    A targeted job may hold several rows for an image, one per target: the image is fooled if any row is,
-    its cost is the sum over the rows, and `chosen` is the row that speaks for it (the first success, else
-    the first row), from which prediction, confidence, margin and sizes are taken.
-    """
-
-    job: dict[str, Any]
-    attacked: NDArray[np.bool_]
-    success: NDArray[np.bool_]
-    fooled: NDArray[np.bool_]
-    forwards: NDArray[np.int64]
-    backwards: NDArray[np.int64]
-    zero_gradients: NDArray[np.int64]
-    bad_gradients: NDArray[np.int64]
-    chosen: NDArray[np.int64]
-    target: NDArray[np.int64]
-    prediction: NDArray[np.int64]
-    confidence: NDArray[np.float32]
-    margin: NDArray[np.float32]
-    sizes: dict[str, NDArray[np.float64]]
 
 
 def sizes_of(job: dict[str, Any]) -> tuple[str, ...]:
@@ -169,8 +145,8 @@ class Run:
         if not np.array_equal(index[place], rows["index"].to_numpy()) or len(np.unique(place)) != len(index):
             folder = self.path / "jobs" / job_id
             raise _damaged(folder, "its images are not those of the clean tables", f"delete '{folder}'")
-        chosen = _first_success(place, rows["success"].to_numpy())
         job = self.jobs[self.job_ids.index(job_id)]
+        chosen = speakers(place, rows, job)
 
         def total(name: str) -> NDArray[np.int64]:
             return np.bincount(place, rows[name].to_numpy(), len(index)).astype(np.int64)
@@ -190,12 +166,16 @@ class Run:
             backwards=total("backwards"),
             zero_gradients=total("zero_gradients"),
             bad_gradients=total("bad_gradients"),
+            # Runs from before there were attacks that need a start do not tell.
+            unstarted=total("unstarted") if "unstarted" in rows.column_names else np.zeros(len(index), np.int64),
             chosen=chosen,
             target=spoken("target"),
             prediction=spoken("prediction"),
             confidence=spoken("confidence"),
             margin=spoken("margin"),
             sizes={name: spoken(f"size_{name}") for name in sizes_of(job)},
+            carried=spoken("carried") if "carries" in job else np.zeros(len(index), bool),
+            decided=spoken("decided") if "members" in job else None,
         )
 
     @property
@@ -206,8 +186,8 @@ class Run:
     def images(self, job_id: str, index: list[int]) -> dict[int, Tensor]:
         """The stored images `(C, H, W)` of these image numbers, from one job or from "clean".
 
-        Only the asked images are read. Where a job holds several rows for an image, its first successful
-        row is given, else its first. Images that are not stored (`kept`) are not in the answer.
+        Only the asked images are read. Where a job holds several rows for an image, the one that speaks for it is
+        given, see `Verdicts`. Images that are not stored (`kept`) are not in the answer.
         """
         return self._stored("images", job_id, index)
 
@@ -235,10 +215,26 @@ class Run:
             numbers = table["index"].to_numpy()
             if wanted.isdisjoint(numbers.tolist()):
                 continue
-            success = table["success"].to_numpy() if job_id != "clean" else np.ones(len(numbers), dtype=bool)
-            rows = [row for row in _first_success(numbers, success).tolist() if int(numbers[row]) in wanted]
+            if job_id == "clean":
+                chosen = np.arange(len(numbers))
+            else:
+                job = self.jobs[self.job_ids.index(job_id)]
+                chosen = speakers(numbers, table, job)
+            rows = [row for row in chosen.tolist() if int(numbers[row]) in wanted]
             found |= self._read_stored(name, job_id, shard, numbers, rows)
         return found
+
+    def shard_rows(self, job_id: str, shard: str) -> pa.Table:
+        """The rows of one job on one shard; the run may be unfinished, this piece of it not."""
+        return self._read_table(job_id, shard)
+
+    def shard_images(self, job_id: str, shard: str) -> dict[str, Tensor]:
+        """What is stored of one job on one shard: `images` (A, C, H, W), their numbers `index` (A,), and `flows`."""
+        file = self.path / "images" / job_id / f"{shard}.safetensors"
+        try:
+            return load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(file, str(error), f"delete '{self._table_path(job_id, shard)}'") from error
 
     def timings(self) -> dict[str, float]:
         """Seconds by job id, and "clean", summed over the shards; what was not timed is left out."""
@@ -274,13 +270,6 @@ class Run:
                 return {int(numbers[row]): stored[row : row + 1][0] for row in rows}
         except (SafetensorError, OSError) as error:
             raise _damaged(file, str(error), f"delete '{table}'") from error
-
-
-def _first_success(key: NDArray[np.int64], success: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For every distinct key, ascending: the number of its first successful row, else of its first row."""
-    order = np.lexsort((np.arange(len(key)), ~success, key))
-    _, first = np.unique(key[order], return_index=True)
-    return order[first]
 
 
 def _read_json(file: Path, remedy: str = "delete this file") -> dict[str, Any]:

@@ -11,12 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from ..files import replace_file
-from ..result import Result
 
 
 class Store:
@@ -73,53 +71,3 @@ class Store:
 
     def _table(self, part: str, shard: str) -> Path:
         return self.path / ("clean" if part == "clean" else f"jobs/{part}") / f"{shard}.parquet"
-
-
-def job_columns(
-    labels: Tensor,
-    index: Tensor,
-    clean: dict[str, Tensor],
-    tried: Tensor,
-    result: Result | None,
-    per_image: int,
-    sizes: tuple[str, ...],
-) -> tuple[dict[str, Tensor], Tensor]:
-    """The columns of one job on one shard, and which rows were attacked.
-
-    Args:
-        labels, index: of the shard's images (B,).
-        clean: its clean columns.
-        tried: which images were attacked (B,), bool.
-        result: what the attack did to those, `per_image` rows each; None where there were none.
-        per_image: rows of an attacked image (the K - 1 targets of `all`, else 1); any other image has one row.
-        sizes: the names of the sizes to store.
-    """
-    rows = torch.arange(len(labels)).repeat_interleave(torch.where(tried, per_image, 1))
-    attacked = tried[rows]
-    count = len(rows)
-
-    def spread(values: Tensor | None, missing: Tensor | float) -> Tensor:
-        kind = values.dtype if values is not None else torch.float64
-        column = missing[rows].clone() if isinstance(missing, Tensor) else torch.full((count,), missing, dtype=kind)
-        if values is not None:
-            column[attacked] = values.cpu().to(column.dtype)
-        return column
-
-    nothing = torch.zeros(len(labels), dtype=torch.int64)
-    success = spread(None if result is None else result.success, torch.zeros(len(labels), dtype=torch.bool))
-    columns = {
-        "index": index[rows],
-        "label": labels[rows],
-        "target": spread(None if result is None else result.targets, nothing - 1),
-        "attacked": attacked,
-        "success": success,
-        "fooled": success | ~clean["correct"][rows],
-        "prediction": spread(None if result is None else result.prediction, clean["prediction"]),
-        "confidence": spread(None if result is None else result.confidence, clean["confidence"]),
-        "margin": spread(None if result is None else result.margin, clean["margin"]),
-    }
-    for name in sizes:
-        columns[f"size_{name}"] = spread(None if result is None else result.size[name], float("nan"))
-    for name in ("forwards", "backwards", "steps", "zero_gradients", "bad_gradients"):
-        columns[name] = spread(None if result is None else getattr(result, name), nothing)
-    return columns, attacked

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .curves import at_every_radius, smallest_curve, worst_curve
 from .flags import red_flags
 from .intervals import LEVEL, share
-from .run import NORMS, Run, Verdicts, sizes_of
+from .run import NORMS, Run, sizes_of
+from .verdicts import Verdicts
 
 Mask = NDArray[np.bool_]
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -25,8 +27,10 @@ def summarise(run: Run) -> dict[str, Any]:
     """Summarise a finished run.
 
     Returns a dict of JSON values: `count`, `level`, `clean`, `jobs` (one entry each), `worst` (one per norm
-    and radius), `classes`, `confusion` (per norm, at its largest radius), `pairs` (which attack fooled whom),
-    `model_calls` and `flags`. A share is `{"count", "of", "value", "low", "high"}`.
+    and radius), `curves` (the worst case at every radius, for norms in which smallest changes were looked for),
+    `classes`, `confusion` (per norm, at its largest radius), `pairs` (which attack fooled whom, each at its own
+    radius), `model_calls` and `flags`. A share is `{"count", "of", "value", "low", "high"}`; a curve a list of
+    (radius, images still right from there on).
 
     Raises:
         BlindspotsError: the run is unfinished or a file is damaged.
@@ -47,6 +51,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "clean": share(int(correct.sum()), len(label)),
         "jobs": jobs,
         "worst": [entry for entry, _ in worst],
+        "curves": _curves(list(verdicts.values())),
         "classes": _classes(run, label, correct, worst),
         "confusion": _confusion(label, verdicts, worst),
         "pairs": _pairs(verdicts),
@@ -71,7 +76,7 @@ def job_labels(jobs: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """
     names: dict[str, dict[str, str]] = {}
     for job in jobs:
-        twins = [j for j in jobs if all(j[key] == job[key] for key in ("attack", "norm", "radius"))]
+        twins = [j for j in jobs if all(j.get(key) == job.get(key) for key in ("attack", "norm", "radius", "radii"))]
         differing = sorted(
             key
             for key in set().union(*(twin["settings"] for twin in twins)) - {"radius"}
@@ -81,7 +86,8 @@ def job_labels(jobs: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
         if job["targets"]:
             said.insert(0, f"targets {job['targets']}")
         series = f"{job['attack']} ({', '.join(said)})" if said else str(job["attack"])
-        names[job["id"]] = {"series": series, "label": f"{series}, {job['norm']} {job['radius_text']}"}
+        upto = "up to " if len(job.get("radii", ())) > 1 else ""
+        names[job["id"]] = {"series": series, "label": f"{series}, {job['norm']} {upto}{job['radius_text']}"}
     return names
 
 
@@ -99,7 +105,15 @@ def _job(run: Run, verdict: Verdicts) -> dict[str, Any]:
         "bends": {name: _quantiles(rows[f"size_{name}"].to_numpy()[reached]) for name in sizes_of(job)[len(NORMS) :]},
         "forwards": _cost(verdict.forwards[attacked]),
         "backwards": _cost(verdict.backwards[attacked]),
+        **({"curve": smallest_curve(verdict)} if verdict.minimum else {}),
+        **({"carried": int(verdict.carried.sum())} if "carries" in job else {}),
+        **({} if verdict.decided is None else {"members": _members(job["members"], verdict.decided)}),
     }
+
+
+def _members(names: list[str], decided: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """What each attack of an ensemble added: the images that it fooled and those before it had not."""
+    return [{"name": name, "added": int((decided == number).sum())} for number, name in enumerate(names)]
 
 
 def _spread(size: NDArray[np.float64]) -> dict[str, float] | None:
@@ -121,9 +135,10 @@ def _cost(calls: NDArray[np.int64]) -> dict[str, Any]:
     return {"total": int(calls.sum()), "mean": float(calls.mean()), "max": int(calls.max())}
 
 
-def _worst(verdicts: list[Verdicts]) -> list[tuple[dict[str, Any], Mask]]:
+def _worst(jobs: list[Verdicts]) -> list[tuple[dict[str, Any], Mask]]:
     """The worst case per (norm, radius), with the mask of fooled images; monotone in the radius by construction."""
-    norms = list(dict.fromkeys(v.job["norm"] for v in verdicts))
+    norms = list(dict.fromkeys(v.job["norm"] for v in jobs))
+    verdicts, calls = at_every_radius(jobs), _calls(jobs)
     found = []
     points = {(v.job["norm"], v.job["radius"]) for v in verdicts}
     for norm, radius in sorted(points, key=lambda point: (norms.index(point[0]), point[1])):
@@ -136,33 +151,51 @@ def _worst(verdicts: list[Verdicts]) -> list[tuple[dict[str, Any], Mask]]:
             "radius": radius,
             "radius_text": here[0].job["radius_text"],
             "robust": share(int((~fooled).sum()), len(fooled)),
-            "jobs": [v.job["id"] for v in inside],
-            "credits": _credits(here),
+            "jobs": list(dict.fromkeys(v.job["id"] for v in inside)),
+            "credits": _credits(here, calls),
             "smaller_only": int((turned & ~np.any([v.success for v in here], axis=0)).sum()),
         }
         found.append((entry, fooled))
     return found
 
 
-def _credits(here: list[Verdicts]) -> list[dict[str, Any]]:
-    """Which job decided, among those with one norm and radius: per job the images it fooled, and of those the
-    ones it fooled first (in job order), with the fewest model calls, and alone."""
+def _credits(here: list[Verdicts], calls: dict[str, NDArray[np.int64]]) -> list[dict[str, Any]]:
+    """What each job did at one norm and radius: its shares, the images it fooled, and of those the ones it fooled first
+    (in job order), with the fewest model calls, and alone; `missed` are those that each of the others did not fool."""
     success = np.stack([v.success for v in here])  # (jobs, N)
-    calls = np.stack([v.forwards + v.backwards for v in here])
+    spent = np.stack([calls[v.job["id"]] for v in here])
     by_any = success.any(axis=0)
     first = np.where(by_any, success.argmax(axis=0), -1)
-    cheapest = np.where(by_any, np.where(success, calls, np.iinfo(np.int64).max).argmin(axis=0), -1)
+    cheapest = np.where(by_any, np.where(success, spent, np.iinfo(np.int64).max).argmin(axis=0), -1)
     alone = success & (success.sum(axis=0) == 1)
     return [
         {
             "job": v.job["id"],
+            "robust": share(int((~v.fooled).sum()), len(v.fooled)),
+            "success": share(int(success[k].sum()), int(v.attacked.sum())),
             "fooled": int(success[k].sum()),
             "first": int((first == k).sum()),
             "cheapest": int((cheapest == k).sum()),
             "unique": int(alone[k].sum()),
+            "missed": (success[k] & ~success).sum(axis=1).tolist(),
         }
         for k, v in enumerate(here)
     ]
+
+
+def _calls(jobs: list[Verdicts]) -> dict[str, NDArray[np.int64]]:
+    """Model calls (N,) of each job; of an image that was taken over, those that found it."""
+    calls: dict[str, NDArray[np.int64]] = {}
+    for v in sorted(jobs, key=lambda job: float(job.job["radius"])):  # what is taken over has a smaller radius
+        own = v.forwards + v.backwards
+        calls[v.job["id"]] = np.where(v.carried, calls[v.job["carries"]], own) if "carries" in v.job else own
+    return calls
+
+
+def _curves(jobs: list[Verdicts]) -> list[dict[str, Any]]:
+    """The worst case at every radius, per norm with a search for the smallest change."""
+    norms = dict.fromkeys(v.job["norm"] for v in jobs if v.minimum)
+    return [{"norm": norm, "curve": worst_curve([v for v in jobs if v.job["norm"] == norm])} for norm in norms]
 
 
 def _classes(

@@ -35,8 +35,9 @@ def model_layout(model: Classifier, images: Tensor) -> Layout:
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
     file = cache_directory() / "layout" / f"{key}.json"
-    with suppress(OSError, ValueError, TypeError):
-        return Layout(**json.loads(file.read_text(encoding="utf-8")))
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        return Layout(**stored | {"smaller": tuple(stored["smaller"])})
     layout = model.layout(model.accept(images))
     # A cache that cannot be written costs a measurement next time, nothing else.
     with suppress(OSError):

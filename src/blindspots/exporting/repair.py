@@ -71,12 +71,12 @@ def repair(model: Classifier, goal: Goal, around: Ball, images: Tensor, gradient
 def _ask(model: Classifier, goal: Goal, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Margin (B,) and its gradient (B, n), float64, and which images reach the goal."""
     images = images.to(model.device, model.dtype)
-    size = model.size(images)
+    shapes = model.layout(images).shapes
     margins, slopes, hits = [], [], []
-    for chunk in chunks(len(images), size):
+    for chunk in chunks(len(images), shapes):
         leaf, part = images[chunk.rows].detach().requires_grad_(), goal.take(chunk.rows)
         with torch.enable_grad():
-            logits = model.forward(fill(leaf, size), exact=True)[: len(leaf)]
+            logits = model.forward(fill(leaf, chunk.shape), exact=True)[: len(leaf)]
             margin = part.margin(logits)
             slope = torch.autograd.grad(margin.sum(), leaf)[0] if margin.requires_grad else torch.zeros_like(leaf)
         margins.append(margin.detach()[chunk.valid])

@@ -46,5 +46,6 @@ def moved(theta: Tensor, direction: Tensor, step: float, state: State) -> Tensor
 
 
 def per_row(value: Tensor, like: Tensor) -> Tensor:
-    """One number an image (R,), shaped to multiply a tensor (R, ...)."""
-    return value.to(like.dtype).view(-1, *[1] * (like.ndim - 1))
+    """One number or flag an image (R,), shaped to go with a tensor (R, ...)."""
+    value = value if value.dtype == torch.bool else value.to(like.dtype)
+    return value.view(-1, *[1] * (like.ndim - 1))

@@ -10,6 +10,7 @@ import io
 import re
 from typing import Any
 
+from ..evaluation.intervals import share
 from .words import percent, with_control
 
 SERIES = 6  # colours of the page's palette; markers differ too, so that colour never carries meaning alone
@@ -81,7 +82,7 @@ def _lines(summary: dict[str, Any], norm: str) -> list[dict[str, Any]]:
     drawn = noises = 0
     for name in dict.fromkeys(job["series"] for job in jobs):
         mine = sorted((job for job in jobs if job["series"] == name), key=lambda job: float(job["radius"]))
-        line = {"name": name, "points": [(job["radius"], job["robust"]) for job in mine]}
+        line = {"name": name, **_path(summary, mine)}
         if mine[0]["control"]:
             look = {"color": NOISE, "dash": (0, (2, 2)), "marker": NOISES[noises % len(NOISES)], "width": 1.2}
             lines.append({**line, **look, "name": with_control(name, True)})
@@ -93,23 +94,45 @@ def _lines(summary: dict[str, Any], norm: str) -> list[dict[str, Any]]:
         drawn += 1
     if len(lines) > 1:
         points = [(point["radius"], point["robust"]) for point in summary["worst"] if point["norm"] == norm]
-        lines.append({"name": "worst case", "points": points, "color": INK, "dash": "-", "marker": "", "width": 6})
+        curve = next((found["curve"] for found in summary["curves"] if found["norm"] == norm), None)
+        look = {"color": INK, "dash": "-", "marker": "", "width": 6}
+        lines.append({"name": "worst case", "points": points, "curve": curve, **look})
     return lines
+
+
+def _path(summary: dict[str, Any], jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The points of a series, and its whole curve where one job holds the smallest change of each image."""
+    if "curve" not in jobs[0]:
+        return {"points": [(job["radius"], job["robust"]) for job in jobs], "curve": None}
+    points = [
+        (point["radius"], credit["robust"])
+        for point in summary["worst"]
+        for credit in point["credits"]
+        if credit["job"] == jobs[0]["id"]
+    ]
+    return {"points": points, "curve": jobs[0]["curve"]}
 
 
 def _line(axes: Any, line: dict[str, Any], clean: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     points = [(0.0, clean), *line["points"]]
+    steps = line["curve"] is not None
+    given = dict(points)
+    if steps:
+        found = {at: share(count, clean["of"]) for at, count in line["curve"] if at < points[-1][0]}
+        points = sorted((found | given).items())
     radius = [at for at, _ in points]
-    value, low, high = ([100 * share[key] for _, share in points] for key in ("value", "low", "high"))
+    value, low, high = ([100 * part[key] for _, part in points] for key in ("value", "low", "high"))
     worst = line["name"] == "worst case"  # a broad pale line under the others, which would else hide it
-    axes.fill_between(radius, low, high, color=line["color"], alpha=0.08, linewidth=0)
+    axes.fill_between(radius, low, high, color=line["color"], alpha=0.08, linewidth=0, step="post" if steps else None)
     axes.plot(
         radius,
         value,
         color=line["color"],
         linestyle=line["dash"],
         linewidth=line["width"],
+        drawstyle="steps-post" if steps else "default",
         marker=line["marker"],
+        markevery=[place for place, at in enumerate(radius) if at in given],
         markersize=4.5,
         markeredgecolor=line["color"] if line["marker"] in NOISES else PAPER,
         markeredgewidth=1.2 if line["marker"] in NOISES else 0.8,

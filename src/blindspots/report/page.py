@@ -65,6 +65,7 @@ def render(run: Run, summary: dict[str, Any]) -> str:
         summary=summary,
         labels=labels,
         series=series,
+        jobs={job["id"]: job for job in summary["jobs"]},
         largest=words.largest(summary),
         flags=words.grouped_flags(summary),
         trust=words.trust(summary),
@@ -84,6 +85,7 @@ def render(run: Run, summary: dict[str, Any]) -> str:
         classes=_classes(summary),
         confusions=[_confusion(run, entry) for entry in summary["confusion"]],
         rivals=_rivals(summary),
+        taken=any(job.get("carried") for job in summary["jobs"]),
         seconds=seconds(run),
         settings=json.dumps(run.manifest.get("settings", {}), indent=2, ensure_ascii=False),
         plain=_plain,
@@ -154,18 +156,16 @@ def _confusion(run: Run, entry: dict[str, Any]) -> dict[str, Any]:
 
 def _rivals(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Per norm and radius: each attack's share in the worst case, and what each other attack missed of it."""
-    place = {job: number for number, job in enumerate(summary["pairs"]["jobs"])}
-    missed = summary["pairs"]["missed"]
     last = {id(point) for point in words.largest(summary)}
-    tables = []
-    for point in summary["worst"]:
-        jobs = [credit["job"] for credit in point["credits"]]
-        rows = [
-            {**credit, "missed": [missed[place[credit["job"]]][place[other]] for other in jobs]}
-            for credit in point["credits"]
-        ]
-        tables.append({**point, "rows": rows, "columns": jobs, "open": id(point) in last})
-    return tables
+    return [
+        {
+            **point,
+            "rows": point["credits"],
+            "columns": [credit["job"] for credit in point["credits"]],
+            "open": id(point) in last,
+        }
+        for point in summary["worst"]
+    ]
 
 
 def _breakable(name: str) -> Markup:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..evaluation.run import Run, Verdicts
+from ..evaluation.run import Run
 from ..evaluation.summary import class_name
+from ..evaluation.verdicts import Verdicts
 from .arrows import arrows
 
 SUCCESSES, FAILURES = 12, 6
@@ -99,7 +100,8 @@ def _fooled(verdicts: dict[str, Verdicts]) -> list[Choice]:
         norm = verdict.job["norm"]
         for position in np.flatnonzero(verdict.success).tolist():
             size = float(verdict.sizes[norm][position])
-            key = (verdict.job["control"], verdict.job["radius"], size, order)
+            needed = size if verdict.minimum else verdict.job["radius"]
+            key = (verdict.job["control"], needed, size, order)
             if (norm, position) not in best or key < best[norm, position][0]:
                 best[norm, position] = (key, (job, position, size))
     return [choice for _, choice in best.values()]

@@ -62,6 +62,17 @@ def _attacks(summary: dict[str, Any], times: dict[str, Any]) -> Table:
             duration(times["jobs"].get(job["id"])),
             style="dim" if job["control"] else None,
         )
+        for member in job.get("members", []):
+            table.add_row(f"  {escape(member['name'])}", "", "", f"+{number(member['added'])}", style="dim")
+        for point in summary["worst"] if "curve" in job else []:
+            found = next((credit for credit in point["credits"] if credit["job"] == job["id"]), None)
+            if found is not None and point["radius"] < job["radius"]:
+                said = (
+                    percent(found["robust"]["value"]),
+                    interval(found["robust"]),
+                    percent(found["success"]["value"]),
+                )
+                table.add_row(f"  {point['norm']} {point['radius_text']}", *said, style="dim")
     return table
 
 

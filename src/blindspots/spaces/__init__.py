@@ -4,6 +4,7 @@ from .additive import Additive
 from .affine import Affine
 from .combined import Combined
 from .flow import Flow
+from .free import Free
 from .space import Space
 
-__all__ = ["Additive", "Affine", "Combined", "Flow", "Space"]
+__all__ = ["Additive", "Affine", "Combined", "Flow", "Free", "Space"]

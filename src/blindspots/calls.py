@@ -1,0 +1,139 @@
+"""Model calls: points of the live rows become images, logits, losses and gradients, one fixed-shape batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .batching import Chunk, chunks, fill
+from .lazy import torch
+from .objectives import Point
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .classifiers import Classifier
+    from .geometry import Norm
+    from .goal import Goal
+    from .objectives import Objective
+    from .spaces import Space
+
+# A differentiable change of the images (r, C, H, W) of these rows of the live ones.
+Change = Callable[["Tensor", slice], "Tensor"]
+
+
+@dataclass
+class Live:
+    """The rows of a population that a search goes on with: R of the N images, goals, spaces and noise keys."""
+
+    images: Tensor
+    goal: Goal
+    space: Space
+    keys: Tensor
+    rows: Tensor
+
+    def take(self, live: Tensor) -> Live:
+        return Live(self.images[live], self.goal.take(live), self.space.narrow(live), self.keys[live], self.rows[live])
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked at a point.
+
+    Args:
+        backwards: 0 for the objective alone, 1 for its gradient, or one for each boundary that is looked at.
+        dual: the dual of the norm in which the nearest boundary is looked for; None for the objective.
+        classes: (R, k), the classes on the other side of those boundaries; None for the likeliest ones.
+        through: a change of the images before the model sees them.
+        exact: in full precision.
+    """
+
+    backwards: int = 1
+    dual: Norm | None = None
+    classes: Tensor | None = None
+    through: Change | None = None
+    exact: bool = False
+
+
+class Calls:
+    """Asks a classifier, inside a `session`, in full batches of its own size."""
+
+    def __init__(self, classifier: Classifier, images: Tensor) -> None:
+        self._classifier, self.shapes = classifier, classifier.layout(images).shapes
+
+    def ask(
+        self, live: Live, objective: Objective, theta: Tensor, chunk: Chunk, ask: Ask, wanted: Callable[..., bool]
+    ) -> tuple[Tensor, ...]:
+        """Objective and logits of a batch, and the gradient and what it belongs to if it is asked for.
+
+        `wanted` is told the logits, and says whether any row still needs a gradient; it is zero otherwise.
+        """
+        rows, gradient = chunk.rows, ask.backwards > 0
+        goal, clean = live.goal.take(rows), live.images[rows]
+        with torch.set_grad_enabled(gradient):
+            leaf = theta[rows].detach().requires_grad_(gradient)
+            images = live.space.apply(leaf, rows)
+            images = images if ask.through is None else ask.through(images, rows)
+            logits = self._classifier.forward(fill(images, chunk.shape), ask.exact)[: len(clean)]
+            loss = objective(Point(logits, goal, images, clean, leaf, live.rows[rows]))
+            if not gradient:
+                return loss, logits
+            value, slope = loss, None
+            if loss.requires_grad and wanted(logits.detach(), goal, rows):
+                if ask.dual is None:
+                    slope = _gradient(loss, leaf)
+                else:
+                    rivals = goal.rivals(logits, ask.backwards) if ask.classes is None else ask.classes[rows]
+                    value, slope = _nearest(goal.gaps(logits, rivals), leaf, ask.dual)
+        slope = torch.zeros_like(leaf, requires_grad=False) if slope is None else slope
+        return loss.detach(), logits.detach(), slope, value.detach()
+
+    def points(self, live: Live, objective: Objective, owner: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Objective and logits of points (A, ...), each of a live row (A,), and whether they lie in the set."""
+        losses, answers, inside = [], [], []
+        for chunk in chunks(len(points), self.shapes):
+            mine, part = owner[chunk.rows], points[chunk.rows]
+            space, goal = live.space.narrow(mine), live.goal.take(mine)
+            with torch.no_grad():
+                images = space.apply(part, slice(None))
+                logits = self._classifier.forward(fill(images, chunk.shape))[: len(part)]
+                loss = objective(Point(logits, goal, images, live.images[mine], part, live.rows[mine]))
+            losses.append(loss[chunk.valid])
+            answers.append(logits[chunk.valid])
+            inside.append(space.within(part)[chunk.valid])
+        return torch.cat(losses).to(live.images.dtype), torch.cat(answers), torch.cat(inside)
+
+    def exact(self, space: Space, theta: Tensor) -> Tensor:
+        """Logits of theta in full precision."""
+        parts = []
+        for chunk in chunks(len(theta), self.shapes):
+            with torch.no_grad():
+                images = space.apply(theta[chunk.rows], chunk.rows)
+                parts.append(self._classifier.forward(fill(images, chunk.shape), exact=True)[chunk.valid])
+        return torch.cat(parts)
+
+
+def _gradient(value: Tensor, leaf: Tensor, again: bool = False) -> Tensor | None:
+    return torch.autograd.grad(value, leaf, torch.ones_like(value), retain_graph=again, allow_unused=True)[0]
+
+
+def _nearest(gaps: Tensor, leaf: Tensor, dual: Norm) -> tuple[Tensor, Tensor | None]:
+    """Of the gaps (r, k) the one (r,) whose zero is nearest to first order, and its gradient; row by row.
+
+    The first is taken where none has a finite gradient other than zero.
+    """
+    gap, slope = gaps[:, 0], _gradient(gaps[:, 0], leaf, again=gaps.shape[1] > 1)
+    least = torch.full_like(gap, float("inf"))
+    for number in range(gaps.shape[1]):
+        value = gaps[:, number]
+        last = number + 1 == gaps.shape[1]
+        new = slope if number == 0 else _gradient(value, leaf, again=not last)
+        if new is None or slope is None:
+            continue
+        size = dual.size(new)
+        distance = torch.where(torch.isfinite(size), value.detach().abs() / size, float("nan"))
+        nearer = distance < least
+        least, gap = torch.where(nearer, distance, least), torch.where(nearer, value, gap)
+        slope = torch.where(nearer.view(-1, *[1] * (leaf.ndim - 1)), new, slope)
+    return gap, slope
