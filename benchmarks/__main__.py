@@ -23,7 +23,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure blindspots on this machine.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"which: {', '.join(ORDER)}; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer images and rounds: does it work at all")
-    parser.add_argument("--out", type=Path, help="write the page here, and the records into a .json beside it")
+    parser.add_argument("--out", type=Path, help="write the page here, and what was found into benchmarks/results")
     given = parser.parse_args()
     unknown = [name for name in given.names if name not in ORDER]
     if unknown:

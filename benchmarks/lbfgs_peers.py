@@ -16,6 +16,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
+from blindspots.batching import Layout
 from blindspots.goal import Goal
 from blindspots.objectives import Objective, Point
 from blindspots.spaces import Space
@@ -30,7 +31,7 @@ class Case:
 
     name: str
     module: nn.Module
-    batch: int
+    layout: Layout
     images: Tensor
     goal: Goal
     space: Space
@@ -43,6 +44,19 @@ class Case:
         loss = self.objective(Point(self.module(images), self.goal.take(rows), images, self.images[rows], leaf))
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         return loss.detach(), gradient
+
+
+class ChannelsLast(nn.Module):
+    """The module, on images whose channels lie side by side."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(images.clone(memory_format=torch.channels_last))
+        return logits
 
 
 def one_by_one(case: Case) -> Tensor:
@@ -66,9 +80,17 @@ def one_by_one(case: Case) -> Tensor:
     return trace.cummin(0).values
 
 
-def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Tensor:
+@dataclass(frozen=True)
+class Ported:
+    """The lowest objective (MOST, N) so far, and how many evaluations of an image that took in all."""
+
+    trace: Tensor
+    evaluations: int
+
+
+def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Ported:
     """The same by BoTorch's port, in model batches of `batch`; it has no limit on evaluations: an exception ends it."""
-    trace, zero = torch.full((MOST, len(case.images)), float("inf")), case.space.zero()
+    asked, trace, zero = 0, torch.full((MOST, len(case.images)), float("inf")), case.space.zero()
 
     class OverError(Exception):
         pass
@@ -76,9 +98,11 @@ def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Tensor
     queries = iter(range(MOST + 1))
 
     def several(x: np.ndarray, batch_indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        nonlocal asked
         query = next(queries)
         if query == MOST:
             raise OverError
+        asked += len(batch_indices)
         rows, theta = torch.tensor(batch_indices), torch.from_numpy(x).to(zero.dtype).view(-1, *zero.shape[1:])
         parts = [
             case.ask(case.space.narrow(part), some, part)
@@ -90,7 +114,7 @@ def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Tensor
 
     with suppress(OverError):
         minimise(several, zero.flatten(1).double().numpy(), bounds=_box(case.space), pass_batch_indices=True)
-    return trace.cummin(0).values
+    return Ported(trace.cummin(0).values, asked)
 
 
 def _box(space: Space) -> list[tuple[float, float]] | None:

@@ -1,4 +1,4 @@
-"""The page of measured figures: one section a benchmark, made from the records beside it (PAGE.json)."""
+"""The page of measured figures: one section a benchmark, made from the records in benchmarks/results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .measure import Figure
 INTRODUCTION = """\
 # Measured figures
 
-Written by `python -m benchmarks --out docs/benchmarks.md`; the records with every round are in the `.json` beside it.
+Written by `python -m benchmarks --out docs/benchmarks.md`; `benchmarks/results` has the records with every round.
 `make bench` prints the same tables, `python -m benchmarks overhead --quick` a short form of one of them.
 
 All of this runs on one processor thread. What is compared takes turns within one run, and the ratio is formed in each
@@ -29,16 +29,25 @@ together mean something on another machine. Seconds on their own do not, and are
 asked. A benchmark that is run again replaces its own section and no other, so sections may differ in date.
 """
 
-ORDER = ("overhead", "peers", "verdict", "memory", "imports", "invariance", "kill", "demo", "lbfgs", "szegedy")
+# Where what was measured is kept: a file a benchmark.
+RESULTS = Path(__file__).parent / "results"
+ORDER = (
+    *("overhead", "peers", "min_norm", "verdict", "autoattack", "queries", "memory", "imports", "invariance"),
+    *("kill", "demo", "fast_settings", "lbfgs", "szegedy"),
+)
 TITLES = {
     "overhead": "Overhead over the model's own calls",
     "peers": "The same attack elsewhere",
+    "min_norm": "Smallest perturbations",
     "verdict": "Time to the verdict",
+    "autoattack": "AutoAttack and fast beside the reference",
+    "queries": "Queries of black-box attacks",
     "memory": "Memory against the number of images",
     "imports": "Import and help",
     "invariance": "Independence of company",
     "kill": "Killed and resumed",
     "demo": "The embedded default",
+    "fast_settings": "Settings of fast",
     "lbfgs": "L-BFGS for a batch",
     "szegedy": "Szegedy's attack for a batch",
 }
@@ -66,18 +75,26 @@ def machine() -> dict[str, Any]:
         "versions": {"python": platform.python_version()}
         | {
             name: _version(name)
-            for name in ("blindspots", "torch", "foolbox", "torchattacks", "adversarial-robustness-toolbox")
+            for name in (
+                "blindspots",
+                "torch",
+                "foolbox",
+                "torchattacks",
+                "adversarial-robustness-toolbox",
+                "pyautoattack",
+            )
         },
     }
 
 
-def write_page(path: Path, records: dict[str, dict[str, Any]]) -> None:
-    """Put the records beside the page, keep those of benchmarks that did not run, and write the page from all."""
-    store = path.with_suffix(".json")
-    known: dict[str, dict[str, Any]] = json.loads(store.read_text(encoding="utf-8")) if store.is_file() else {}
-    known |= records
-    store.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    sections = [_section(name, known[name]) for name in ORDER if name in known]
+def write_page(path: Path, records: dict[str, dict[str, Any]], results: Path = RESULTS) -> None:
+    """Keep each record in a file of `results`, beside those of earlier runs, and make the page of all."""
+    results.mkdir(parents=True, exist_ok=True)
+    for name, record in records.items():
+        (results / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    files = {name: results / f"{name}.json" for name in ORDER}
+    known = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
+    sections = [_section(name, record) for name, record in known.items()]
     path.write_text("\n".join([INTRODUCTION, *sections]), encoding="utf-8")
 
 

@@ -73,7 +73,7 @@ def race(subject: Subject, attack: bs.PGD, rounds: int) -> tuple[Runs, Layout]:
     batch = layout.batch
     meter = Meter(subject.module, {"bare": bare.gradients(subject.head(PIECE), batch)}, every=len(subject.images))
     metered = Subject(subject.name, meter, subject.images, subject.labels)
-    model = bs.Classifier(meter, batch=batch, channels_last=layout.channels_last)
+    model = bs.Classifier(meter, batch=batch, channels_last=layout.channels_last, smaller=layout.smaller)
     radius, step = float(attack.radius), float(attack.step_size or 0)
     works: dict[str, Callable[[], Tensor]] = {
         "blindspots": lambda: attack(model, subject.images, subject.labels).images

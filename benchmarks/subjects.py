@@ -69,6 +69,20 @@ def conv_net(count: int = 256) -> Subject:
 
 
 @cache
+def small_digits(count: int = 256) -> Subject:
+    """A small network for scikit-learn's digits of 8 x 8 pixels, with test images that it gets right."""
+    place = cache_directory() / "benchmarks" / "digits"
+    settings = bs.TrainSettings(
+        epochs=20, batch=64, schedule="onecycle", learning_rate=3e-3, validation=0.0, threads=1, out=str(place)
+    )
+    model = bs.classifier(str(bs.fit(settings, data=bs.dataset("digits", split="train")).model), device="cpu")
+    data = bs.dataset("digits", split="test")
+    images, labels, _ = data.batch(0, len(data))
+    right = (model.logits(images).argmax(1) == labels).nonzero().squeeze(1)[:count]
+    return Subject("digits, 1x8x8", model.module.eval(), images[right], labels[right])
+
+
+@cache
 def resnet20(count: int = 256) -> Subject:
     """ResNet-20 with random weights and random images."""
     with torch.random.fork_rng():
