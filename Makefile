@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	@echo "open runs/demo/report.html in a browser"
 
 test: $(VENV)/developed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: lint types test
 
@@ -47,6 +47,6 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 # torchattacks pins a package of 2021 that clashes with today's others; it runs without its pins.
 $(VENV)/developed: pyproject.toml $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --editable ".[models,onnx]" --group dev
+	$(BIN)/python -m pip install --quiet --editable ".[models,onnx,track,explain]" --group dev
 	$(BIN)/python -m pip install --quiet --no-deps "torchattacks>=3.5"
 	@touch $@
