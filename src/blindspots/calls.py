@@ -75,7 +75,7 @@ class Calls:
             leaf = theta[rows].detach().requires_grad_(gradient)
             images = live.space.apply(leaf, rows)
             images = images if ask.through is None else ask.through(images, rows)
-            logits = self._classifier.forward(fill(images, chunk.shape), ask.exact)[: len(clean)]
+            logits = self._logits(images, chunk.shape, ask.exact)
             loss = objective(Point(logits, goal, images, clean, leaf, live.rows[rows]))
             if not gradient:
                 return loss, logits
@@ -97,7 +97,7 @@ class Calls:
             space, goal = live.space.narrow(mine), live.goal.take(mine)
             with torch.no_grad():
                 images = space.apply(part, slice(None))
-                logits = self._classifier.forward(fill(images, chunk.shape))[: len(part)]
+                logits = self._logits(images, chunk.shape)
                 loss = objective(Point(logits, goal, images, live.images[mine], part, live.rows[mine]))
             losses.append(loss[chunk.valid])
             answers.append(logits[chunk.valid])
@@ -110,12 +110,18 @@ class Calls:
         for chunk in chunks(len(theta), self.shapes):
             with torch.no_grad():
                 images = space.apply(theta[chunk.rows], chunk.rows)
-                parts.append(self._classifier.forward(fill(images, chunk.shape), exact=True)[chunk.valid])
+                parts.append(self._logits(images, chunk.shape, exact=True)[chunk.valid])
         return torch.cat(parts)
+
+    def _logits(self, images: Tensor, shape: int, exact: bool = False) -> Tensor:
+        """Logits of up to `shape` images in one call of that shape."""
+        if len(images) == shape:  # a slice of everything would still cost a copy of its gradient
+            return self._classifier.forward(images, exact)
+        return self._classifier.forward(fill(images, shape), exact)[: len(images)]
 
 
 def _gradient(value: Tensor, leaf: Tensor, again: bool = False) -> Tensor | None:
-    return torch.autograd.grad(value, leaf, torch.ones_like(value), retain_graph=again, allow_unused=True)[0]
+    return torch.autograd.grad(value.sum(), leaf, retain_graph=again, allow_unused=True)[0]
 
 
 def _nearest(gaps: Tensor, leaf: Tensor, dual: Norm) -> tuple[Tensor, Tensor | None]:
