@@ -32,6 +32,7 @@ docs: $(VENV)/developed
 	$(BIN)/zensical build
 
 bench: $(VENV)/developed
+	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python -m benchmarks
 
 clean:
