@@ -74,6 +74,17 @@ def tiny_conv(seed: int = 0, gain: float = 4.0) -> TinyConv:
     return net.eval()
 
 
+class OneByOne(nn.Module):
+    """A network that answers each image by itself, so that no kernel rounds by the size of the batch."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.net(image) for image in x.split(1)])
+
+
 def linear_net(classes: int = 3, pixels: int = 16, seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -96,6 +107,10 @@ class Victim:
 
     def module(self, dtype: torch.dtype = torch.float64) -> nn.Module:
         return self.build().to(dtype)
+
+    def apart(self) -> nn.Module:
+        """The network, answering each image by itself: bit for bit the same in any batch, whatever the processor."""
+        return OneByOne(self.module())
 
     @property
     def wrong(self) -> Tensor:

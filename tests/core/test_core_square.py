@@ -135,7 +135,7 @@ def test_steps_taken_ahead_are_those_of_one_after_the_other(victim, norm: str, l
     attack, rows = Square(radius, norm, queries=160), [0, 3, 7]
     results, calls = [], []
     for batch in (3, 24):
-        net = Counted(victim.module())
+        net = Counted(victim.apart())
         model = Classifier(net, classes=5, batch=batch)
         given = (victim.images[rows], victim.labels[rows])
         results.append(attack(model, *given, index=victim.index[rows], budget=limit))
