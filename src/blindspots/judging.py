@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .goal import Goal
     from .ledger import Ledger
 
-# Units of rounding of the largest logit by which the smallest success must pass the boundary.
+# Units of rounding of the largest logit within which a margin is taken for zero.
 _CLEAR = 64
 
 
@@ -49,7 +49,7 @@ class Judge:
         """
         success = goal.reached(logits)
         if self._smallest and self._ledger.begun:
-            success &= goal.margin(logits) < -_CLEAR * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+            success &= goal.margin(logits) < -rounding(logits)
         return success
 
     def verify(self, everyone: Live, within: Tensor) -> None:
@@ -84,3 +84,8 @@ class Judge:
         confirmed = torch.zeros_like(success)
         confirmed[found] = live.goal.take(found).reached(fresh)
         return confirmed
+
+
+def rounding(logits: Tensor) -> Tensor:
+    """The margin (R,) up to which another model batch may put logits (R, K) on the other side of the boundary."""
+    return _CLEAR * torch.finfo(logits.dtype).eps * logits.abs().amax(1)

@@ -11,7 +11,7 @@ from . import halfspace
 from .descend import march
 from .lazy import torch
 from .optimisers.optimiser import per_row
-from .projection import box
+from .spaces import Additive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,9 +46,11 @@ def tighten(oracle: Oracle, norm: str, rounds: int) -> None:
 
     def move(number: int, theta: Tensor, answer: Answer, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         assert answer.gradient is not None
-        gap = answer.loss - (answer.gradient * (theta - oracle.images)).flatten(1).sum(1)
-        beyond = gap.clamp(min=0) * (1 + CLEAR)
-        return box(oracle.images + halfspace.step(norm, answer.gradient, beyond, oracle.images)), state
+        space = oracle.space
+        assert isinstance(space, Additive)
+        slope = space.slope(answer.gradient)
+        gap = answer.loss - (slope * space.change(theta)).flatten(1).sum(1)
+        return space.place(halfspace.step(norm, slope, gap.clamp(min=0) * (1 + CLEAR), oracle.images)), state
 
     march(oracle, theta, {}, rounds, move)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from .. import halfspace
 from ..attack import Attack
 from ..geometry import NORMS, BallName
+from ..judging import rounding
 from ..lazy import torch
 from ..objectives import Margin, Objective
 from ..optimisers.optimiser import per_row
@@ -124,7 +125,9 @@ class FAB(Attack):
                 if not len(going):
                     return
                 theta = theta[going]
-            reached = oracle.goal.reached(oracle.query(theta, gradient=False).logits) & oracle.active
+            logits = oracle.query(theta, gradient=False).logits
+            # A step may end on the boundary itself. Which side rounding puts it on must not decide where the walk goes.
+            reached = (oracle.goal.margin(logits) < rounding(logits)) & oracle.active
             self._leave(oracle)
             rows, change = oracle.rows, theta - oracle.images
             found = torch.where(reached, norm.size(change), float("inf"))

@@ -11,7 +11,7 @@ from ..descend import descend
 from ..lazy import torch
 from ..objectives import Margin, Objective, Point
 from ..optimisers import LBFGS
-from ..polishing import polish
+from ..polishing import polish, tighten
 from ..record import Rule
 from ..settings import at_least, one_of, read_radius
 from ..spaces import Additive, Space
@@ -42,13 +42,14 @@ class Szegedy(Attack):
     of ten from 1e-2, up to 1e10, then bisections of log c. Of all points queried the smallest that reaches the goal is
     kept.
 
-    Cost: `runs` * (steps + 1) + polish forwards at most, for 13 + rounds runs at most and about 4 + rounds as a rule; a
-    run ends for an image where L-BFGS gets no further.
+    Cost: `runs` * (steps + 1) + polish forwards at most (l1: + 2 polish + 1), for 13 + rounds runs at most and about 4 +
+    rounds as a rule; a run ends for an image where L-BFGS gets no further.
     Source: Szegedy et al. 2014, "Intriguing properties of neural networks", arXiv:1312.6199, section 4.1. The paper has
     its c on |r|, 1 / c here.
     Differs from the paper: bisections start at a minimum before (`warm`); every point queried counts, not the minima
-    alone, and the smallest is pulled towards the image at last (`polish`); untargeted attacks and a largest radius. The
-    l1 norm is split into increase and decrease, both from 0 up, in which it is linear: no kinks stall the search.
+    alone, and the smallest is pulled towards the image at last (`polish`; in l1 it first goes along the boundary to the
+    nearest point of it); untargeted attacks and a largest radius. The l1 norm is split into increase and decrease, both
+    from 0 up, in which it is linear.
     """
 
     name: ClassVar[str] = "szegedy"
@@ -63,7 +64,7 @@ class Szegedy(Attack):
     squared: bool = True
     """In l2, weigh the squared norm against the loss, which is smooth at 0; false: the norm itself. No matter in l1."""
     loss: ReachName = "ce"
-    """What pulls towards the goal: ce, or margin (cut off at 0; in l1 all is linear then, and L-BFGS may stall)."""
+    """What pulls towards the goal: ce, or margin (cut off at 0)."""
     start: Start | None = None
     """First point: zero (the image) or noise (of width `spread` on it). By default zero in l2 and noise in l1, which at
     zero lets only the few values with the largest gradients move, and finds much larger perturbations."""
@@ -77,7 +78,8 @@ class Szegedy(Attack):
     """Start bisections at the minimum of the least weight that reached the goal, which is near; false: all runs from
     `start`."""
     polish: int = 3
-    """Forwards spent at the end on pulling the smallest success towards the image, along the line between them."""
+    """Forwards spent at the end on pulling the smallest success towards the image, along the line between them; in l1,
+    where all but the loss is linear and L-BFGS stays at kinks, as many steps along the boundary come before."""
 
     def __post_init__(self) -> None:
         one_of(self, "norm", self.norms)
@@ -122,6 +124,9 @@ class Szegedy(Attack):
             weight = torch.where(bracketed, (low * high).sqrt(), further)
             over |= (bracketed & (left <= 0)) | (weight > MOST * 1.001) | (weight < LEAST / 1.001)
             run += 1
+        if self.norm == "l1":
+            oracle.pursue(Margin())
+            tighten(oracle, self.norm, self.polish)
         polish(oracle, self.polish)
 
     def _start(self, oracle: Oracle, run: int) -> Tensor:
@@ -220,8 +225,7 @@ class Split(Additive):
         if not bool(outside.any()):
             return theta
         change = self.norm.project(image, self.images, self._radius()) - self.images
-        nearest = torch.stack((change.clamp(min=0), (-change).clamp(min=0)), 1)
-        return torch.where(outside.view(-1, 1, 1, 1, 1), nearest, theta)
+        return torch.where(outside.view(-1, 1, 1, 1, 1), self.place(change), theta)
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         room = torch.stack((1 - self.images, self.images), 1)
@@ -229,6 +233,16 @@ class Split(Additive):
 
     def size(self, theta: Tensor) -> Tensor:
         return super().size(self._image(theta, self.images))
+
+    def change(self, theta: Tensor) -> Tensor:
+        return theta[:, 0] - theta[:, 1]
+
+    def slope(self, gradient: Tensor) -> Tensor:
+        return gradient[:, 0]
+
+    def place(self, change: Tensor) -> Tensor:
+        low, high = self.bounds()
+        return torch.clamp(torch.stack((change, -change), 1), low, high)
 
     def within(self, theta: Tensor) -> Tensor:
         return super().within(self._image(theta, self.images))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..geometry import NORMS
 from ..lazy import torch
-from ..projection import linf_bounds
+from ..projection import box, linf_bounds
 from .space import Space
 
 if TYPE_CHECKING:
@@ -58,6 +58,18 @@ class Additive(Space):
 
     def size(self, theta: Tensor) -> Tensor:
         return self.norm.size(theta - self.images)
+
+    def change(self, theta: Tensor) -> Tensor:
+        """The change (R, C, H, W) of the images at theta."""
+        return theta - self.images
+
+    def slope(self, gradient: Tensor) -> Tensor:
+        """The gradient with respect to the change, from that with respect to theta."""
+        return gradient
+
+    def place(self, change: Tensor) -> Tensor:
+        """The theta of a change (R, C, H, W), cut by the box."""
+        return box(self.images + change)
 
     def within(self, theta: Tensor) -> Tensor:
         """In the box exactly, and ||x' - x|| <= radius * (1 + 1e-6) as computed in float64."""
