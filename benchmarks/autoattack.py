@@ -174,7 +174,7 @@ def _agreement(name: str, ours: Verdict, theirs: Verdict) -> Figure:
 
 
 def _again(name: str, subject: Subject, norm: str, radius: float, kind: str, first: Verdict) -> list[Figure]:
-    """How far the reference agrees with itself under another seed, where searches are hard: what can be asked at all."""
+    """How far the reference agrees with itself under another seed, where searches are hard."""
     if kind == "plain":
         return []
     share = 100 * float((reference(subject, norm, radius, seed=1).fooled == first.fooled).double().mean())
