@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import analysis as analysis
     from .attack import Attack as Attack
     from .attacks import APGD as APGD
     from .attacks import APGDT as APGDT
@@ -136,10 +137,15 @@ _HOME = {
     "transfer": "defences.judge",
 }
 
-__all__ = ["__version__", *_HOME]
+# Packages that are named whole, as in bs.analysis.Maps.
+_PACKAGES = ("analysis",)
+
+__all__ = ["__version__", *_HOME, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'blindspots' has no attribute '{name}'")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

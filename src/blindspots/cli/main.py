@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import BlindspotsError
-from . import attack, evaluate, fit, listing, reproduce, runs, train
+from . import analyze, attack, evaluate, fit, listing, reproduce, runs, train
 from .options import Command
 
 COMMANDS: dict[str, type[Command]] = {
@@ -20,6 +20,7 @@ COMMANDS: dict[str, type[Command]] = {
     "attack": attack.Attack,
     "fit": fit.Fit,
     "train": train.Train,
+    "analyze": analyze.Analyze,
     "reproduce": reproduce.Reproduce,
     "show": runs.Show,
     "report": runs.Report,

@@ -15,7 +15,7 @@ from ..classifiers import Classifier
 from ..data import ImageData, dataset
 from ..errors import BlindspotsError
 from ..evaluation.intervals import share
-from ..hardware import hardware, versions
+from ..hardware import made_with
 from ..report.words import interval, percent
 from ..training import TrainSettings, fit
 from ..wrapping import classifier
@@ -125,12 +125,11 @@ class Study(ABC):
         return Victims(*(torch.cat([getattr(p, n) for p in parts]) for n in ("images", "labels", "index"))).head(count)
 
     def _conditions(self) -> Block:
-        known, machine = versions(), hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return Paragraph(
-            f"Data: {self.data}; seed {self.seed}; {'full' if self.full else 'quick'} size. "
-            + ", ".join(f"{name} {number}" for name, number in known.items())
-            + f"; {machine['device']} ({machine['processor']}), {machine['threads']} thread(s). Intervals are 95 % "
-            "Clopper-Pearson intervals of the share of images; they tell nothing of other trainings of these networks."
+            f"Data: {self.data}; seed {self.seed}; {'full' if self.full else 'quick'} size. {made_with(device)}. "
+            "Intervals are 95 % Clopper-Pearson intervals of the share of images; they tell nothing of other trainings of "
+            "these networks."
         )
 
 
