@@ -128,8 +128,8 @@ class Study(ABC):
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return Paragraph(
             f"Data: {self.data}; seed {self.seed}; {'full' if self.full else 'quick'} size. {made_with(device)}. "
-            "Intervals are 95 % Clopper-Pearson intervals of the share of images; they tell nothing of other trainings of "
-            "these networks."
+            "Intervals are 95 % Clopper-Pearson intervals of the share of images; they tell nothing of other "
+            "trainings of these networks."
         )
 
 
