@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .layers import Layers
+    from .maps import Maps
     from .page import Analysed
 
 _HOME = {
     "Analysed": "page",
     "Layers": "layers",
+    "Maps": "maps",
 }
 
-__all__ = ["Analysed", "Layers"]
+__all__ = ["Analysed", "Layers", "Maps"]
 
 
 def __getattr__(name: str) -> Any:

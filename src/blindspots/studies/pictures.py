@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ def grid(
             if column == 0:
                 place.set_ylabel(rows[row], rotation=0, ha="right", va="center")
         return _png(figure)
+
+
+def heated(image: Tensor, heat: Tensor) -> Tensor:
+    """The image (C, H, W), in grey, under a heat (H, W) in [0, 1] that covers it the more the warmer it is."""
+    warm = torch.from_numpy(mpl.colormaps["inferno"](heat.numpy())[..., :3]).float().permute(2, 0, 1)
+    cover = 0.35 + 0.4 * heat
+    return (1 - cover) * image.mean(0, keepdim=True) + cover * warm
 
 
 def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
