@@ -13,6 +13,7 @@ from .subjects import right_ones, subjects
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ..classifiers import Classifier
@@ -31,8 +32,10 @@ class Maps:
 
     Of every attack it is measured how far the order of the places changes: Spearman's rank correlation of the map of
     the clean image and that of the attacked one, in the resolution of the layer, for the class of the label (what is
-    left of it) and for the class that is answered (where the network looks now). Means over the images are given with
-    Student's 95 % interval. Noise, which fools few images, is the control.
+    left of it) and for the class that is answered (where the network looks now). The second changes with the class
+    alone, so beside it stands what the clean image gives: its map of the label against its map of the class that the
+    attacked one is taken for. Means over the images are given with Student's 95 % interval. Noise, which fools few
+    images, is another control.
 
     Source: CAM: Zhou et al. 2016, arXiv:1512.04150; Grad-CAM: Selvaraju et al. 2017, arXiv:1610.02391; maps of
     attacked images: Xiao et al. 2018, arXiv:1801.02612, section 4.5.
@@ -88,7 +91,8 @@ class Maps:
             result = attack(wrapped, victims.images, victims.labels, index=victims.index, seed=seed)
             of_label = activation_maps(wrapped, result.images, victims.labels, layer, method)
             of_answer = activation_maps(wrapped, result.images, result.prediction, layer, method)
-            told = _told(result, rank_correlation(clean, of_label), rank_correlation(clean, of_answer))
+            bare = activation_maps(wrapped, victims.images, result.prediction, layer, method)
+            told = _told(result, *(rank_correlation(clean, maps) for maps in (of_label, of_answer, bare)))
             found.append((_label(attack, found), result, told, of_answer))
         values = {
             "layer": layer,
@@ -113,7 +117,9 @@ def _label(attack: Any, found: list[Any]) -> str:
     return label if not times else f"{label} #{times + 1}"
 
 
-def _told(result: Result, of_label: np.ndarray, of_answer: np.ndarray) -> dict[str, Any]:
+def _told(
+    result: Result, of_label: NDArray[np.float64], of_answer: NDArray[np.float64], bare: NDArray[np.float64]
+) -> dict[str, Any]:
     """Shares and means of one attack; images of which a map is constant are counted and left out."""
     import numpy as np
 
@@ -121,7 +127,7 @@ def _told(result: Result, of_label: np.ndarray, of_answer: np.ndarray) -> dict[s
 
     fooled = result.success.numpy()
 
-    def of(values: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    def of(values: NDArray[np.float64], rows: NDArray[np.bool_]) -> dict[str, Any]:
         chosen = values[rows]
         return {**mean(chosen[np.isfinite(chosen)].tolist()), "undefined": int(np.isnan(chosen).sum())}
 
@@ -129,6 +135,7 @@ def _told(result: Result, of_label: np.ndarray, of_answer: np.ndarray) -> dict[s
         "fooled": share(int(fooled.sum()), len(fooled)),
         "label": of(of_label, fooled),
         "answer": of(of_answer, fooled),
+        "answer_clean": of(bare, fooled),
         "label_all": of(of_label, np.ones_like(fooled)),
     }
 
@@ -159,7 +166,7 @@ def _blocks(
     rows = [
         (
             entry["attack"], rate(entry["fooled"]["count"], entry["fooled"]["of"]), spread(entry["label"]),
-            spread(entry["answer"]), spread(entry["label_all"]),
+            spread(entry["answer"]), spread(entry["answer_clean"]), spread(entry["label_all"]),
         )
         for entry in values["attacks"]
     ]  # fmt: skip
@@ -177,13 +184,22 @@ def _blocks(
         Title("How much the maps move"),
         Paragraph(
             f"Rank correlation (Spearman) of the {places} places of the clean map and the attacked one: 1 is the same "
-            "order, 0 none in common. The class is the label, then the answer; the means are of the images that are "
-            "fooled, in the last column of all of them. In brackets Student's 95 % interval of the mean."
+            "order, 0 none in common. The class is the label, then the answer. The answer is another class, whose map "
+            "differs on the clean image too: the next column has both classes on the clean image. "
+            "The means are of the images that are fooled, in the last column of all of them. In brackets Student's "
+            "95 % interval of the mean."
             + (f" {undefined} maps are constant and have no order; they are left out." if undefined else "")
         ),
         Table(
             "Rank correlation of activation maps, clean against attacked",
-            ("attack", "fooled", "map of the label", "map of the answer", "map of the label, all images"),
+            (
+                "attack",
+                "fooled",
+                "map of the label",
+                "map of the answer",
+                "both classes, clean image",
+                "map of the label, all images",
+            ),
             rows,
         ),
     ]
