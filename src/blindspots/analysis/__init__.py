@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from .layers import Layers
     from .maps import Maps
     from .page import Analysed
+    from .slices import Slices
 
 _HOME = {
     "Analysed": "page",
     "Layers": "layers",
     "Maps": "maps",
+    "Slices": "slices",
 }
 
-__all__ = ["Analysed", "Layers", "Maps"]
+__all__ = ["Analysed", "Layers", "Maps", "Slices"]
 
 
 def __getattr__(name: str) -> Any:

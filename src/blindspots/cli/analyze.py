@@ -10,6 +10,7 @@ import tyro
 
 from .analyses.layers import Layers
 from .analyses.maps import Maps
+from .analyses.slices import Slices
 from .options import Command
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ANALYSES: dict[str, type[Command]] = {
     "layers": Layers,
     "maps": Maps,
+    "slices": Slices,
 }
 
 if TYPE_CHECKING:
