@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .blind import Blind
     from .layers import Layers
     from .maps import Maps
     from .page import Analysed
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Analysed": "page",
+    "Blind": "blind",
     "Layers": "layers",
     "Maps": "maps",
     "Slices": "slices",
 }
 
-__all__ = ["Analysed", "Layers", "Maps", "Slices"]
+__all__ = ["Analysed", "Blind", "Layers", "Maps", "Slices"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
+from .analyses.blind import Blind
 from .analyses.layers import Layers
 from .analyses.maps import Maps
 from .analyses.slices import Slices
@@ -20,6 +21,7 @@ ANALYSES: dict[str, type[Command]] = {
     "layers": Layers,
     "maps": Maps,
     "slices": Slices,
+    "blind": Blind,
 }
 
 if TYPE_CHECKING:
