@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from .. import noise
 from ..attack import Attack
 from ..errors import BlindspotsError
 from ..lazy import torch
 from ..objectives import Margin, Objective
 from ..record import Knowledge
 from ..settings import at_least, read_radius
-from ..spaces import Free, Space
+from ..spaces import Space, Styled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,38 +24,46 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Style(Attack):
-    """x' = T(x, s): the content of the image drawn in the style of another image s, by a trained transfer network T.
+    """Let the image go over to itself in the style of others:
 
-    Nothing holds x' near to x: the change is unrestricted, and the radius, 1 by default, is the whole range of a pixel.
-    With a smaller one only those x' count that happen to lie within it. Styles are images of the bank that the network's
-    file holds, drawn for each image anew and judged one after another; an image stops at the first that fools it. A
-    model that this fools may be right to be fooled: look at the pictures.
+        x' = x + a (T(x, s_k) - x),        0 <= a <= radius,
 
-    Cost: 1 + draws forwards at most, no backwards.
+    with T a trained style transfer network and s_1 ... s_draws the first style images that its file holds. The shares
+    a = radius / levels, 2 radius / levels ... radius are tried in turn, at each every style; an image stops at the
+    first that fools it. Nothing holds x' near to x: at the radius 1, the default, the change is unrestricted. A model
+    that this fools may be right to be fooled: look at the pictures.
+
+    Cost: 1 + draws * levels forwards at most, no backwards; the transfer network is not counted.
     Source: the transfer network of `blindspots style train`; unrestricted examples: Song et al. 2018, arXiv:1805.07894.
     Differs from the paper: style transfer in place of a conditional generator; no person has judged the images.
     """
 
     name: ClassVar[str] = "style"
-    summary: ClassVar[str] = "the image in the style of another, by a trained network; not held to any size"
-    norms: ClassVar[tuple[str, ...]] = ("linf",)
+    summary: ClassVar[str] = "the image in the style of others, by a trained network; not held to any size"
+    norms: ClassVar[tuple[str, ...]] = ("style",)
     knowledge: ClassVar[Knowledge] = "scores"
 
     radius: float | str = 1.0
-    """Largest change of a value that counts; 1 is any."""
+    """Largest share of the drawn image, at most 1."""
     path: str = ""
     """File of the style transfer (blindspots style train), NAME.safetensors."""
     draws: int = 4
-    """Number of styles tried for each image."""
+    """Number of styles tried."""
+    levels: int = 4
+    """Number of shares tried, the smallest first."""
     digest: str = ""
     """What the file must hold: the start of its sha256, noted by itself."""
 
     def __post_init__(self) -> None:
         if not self.path:
             raise BlindspotsError("Style.path must name the file of a style transfer: give one that style train wrote")
-        read_radius(self, "linf")
-        at_least(self, draws=1)
-        self._load()
+        read_radius(self, "style")
+        at_least(self, draws=1, levels=1)
+        if float(self.radius) > 1:
+            raise BlindspotsError(f"Style.radius is a share and must be at most 1, got {self.radius}")
+        there = len(self._load().bank)
+        if self.draws > there:
+            raise BlindspotsError(f"Style.draws is {self.draws}, and '{self.path}' holds {there} styles: ask for fewer")
         digest = "sha256:" + hashlib.sha256(Path(self.path).read_bytes()).hexdigest()[:16]
         if self.digest not in ("", digest):
             raise BlindspotsError(
@@ -64,21 +71,29 @@ class Style(Attack):
             )
         object.__setattr__(self, "digest", digest)
 
+    @property
+    def width(self) -> int:
+        """Every drawn version of an image is held while it is attacked."""
+        return self.draws
+
     def space(self, images: Tensor) -> Space:
-        return Free(images, "linf", float(self.radius))
+        transfer = self._load().to(images.device)
+        drawn = [transfer(images, style.expand_as(images)) for style in transfer.bank[: self.draws]]
+        return Styled(images, torch.stack(drawn, dim=1), float(self.radius))
 
     def objective(self) -> Objective:
         return Margin()
 
     def search(self, oracle: Oracle) -> None:
         oracle.judge_clean()
-        transfer = self._load().to(oracle.images.device)
-        for draw in range(self.draws):
-            if oracle.compact() is not None and not len(oracle.rows):
-                return
-            oracle.step()
-            which = noise.uniform(oracle.keys(draw=draw), (1,), torch.float64)[:, 0] * len(transfer.bank)
-            oracle.query(oracle.space.project(transfer(oracle.images, transfer.bank[which.long()])), gradient=False)
+        for level in range(1, self.levels + 1):
+            for style in range(self.draws):
+                if oracle.compact() is not None and not len(oracle.rows):
+                    return
+                oracle.step()
+                theta = oracle.space.zero()
+                theta[:, style] = float(self.radius) * level / self.levels
+                oracle.query(theta, gradient=False)
 
     def _load(self) -> StyleTransfer:
         from ..style import StyleTransfer

@@ -28,8 +28,8 @@ class StyleTrain(Command):
 
     def run(self, console: Console) -> None:
         from ..report.words import number, spread
-        from ..style import train
         from ..studies.page import Table, print_page
+        from ..style import train
 
         with console.status("reading the images") as status:
             done = train(

@@ -35,7 +35,8 @@ def apply(
         style_data: the data whose first images are the styles; by default those in the file.
 
     Raises:
-        BlindspotsError: images of another shape, fewer images or styles than asked for, a folder that cannot be written.
+        BlindspotsError: images of another shape, fewer images or styles than asked for, or a folder that cannot be
+            written.
     """
     transfer = StyleTransfer.load(path)
     bank = transfer.bank if style_data is None else style_data.batch(0, styles)[0]
