@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .features import FeatureNetwork, feature_network
-    from .gatys import gatys
     from .objective import StyleObjective
+    from .reference import gatys
     from .settings import StyleSettings
-    from .train import TrainedStyle, train
+    from .training import TrainedStyle, train
     from .transfer import StyleTransfer
 
 _HOME = {
@@ -24,10 +24,10 @@ _HOME = {
     "StyleObjective": "objective",
     "StyleSettings": "settings",
     "StyleTransfer": "transfer",
-    "TrainedStyle": "train",
+    "TrainedStyle": "training",
     "feature_network": "features",
-    "gatys": "gatys",
-    "train": "train",
+    "gatys": "reference",
+    "train": "training",
 }
 
 __all__ = [

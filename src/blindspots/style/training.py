@@ -31,9 +31,9 @@ from ..training.interrupt import Interrupt
 from ..training.order import hold_out, key
 from ..training.rows import Rows, read_rows
 from .features import FeatureNetwork, digest, feature_network
-from .gatys import gatys
 from .network import StyleNetwork, check_size
 from .objective import StyleObjective
+from .reference import gatys
 from .settings import StyleSettings
 from .transfer import StyleTransfer, codes
 
