@@ -132,15 +132,9 @@ class _Run:
             settings.loss, settings.content_weight, settings.style_weight, settings.variation_weight
         )
         self.parts = {
-            which: [read_rows(data, rows) for rows in hold_out(data.labels, data.index, HELD_OUT, settings.seed)]
+            which: [read_rows(data, rows) for rows in _split(data, settings.seed)]
             for which, data in (("content", pictures), ("style", sources))
         }
-        for which, (training, held) in self.parts.items():
-            if not len(training) or not len(held):
-                raise BlindspotsError(
-                    f"a style transfer holds some images out, and {which} has only {len(training) + len(held)} in "
-                    "classes of one: give more images, at least two of a class"
-                )
         torch.manual_seed(key(settings.seed, "network"))
         pair = [images.to(device) for images in self._pair(0, SCALED, "scale")]
         grams, code = codes(features, *pair)
@@ -309,6 +303,13 @@ def _images(settings: StyleSettings, content: Any, styles: Any) -> tuple[ImageDa
         )
     check_size(tuple(pictures.shape[1:]))
     return pictures, sources
+
+
+def _split(data: ImageData, seed: int) -> tuple[Tensor, Tensor]:
+    """Which images are trained on and which are held out; classes play no part."""
+    if len(data) < 2:
+        raise BlindspotsError(f"a style transfer holds some images out, and '{data.name}' has only one: give more")
+    return hold_out(torch.zeros_like(data.labels), data.index, HELD_OUT, seed)
 
 
 def _features(settings: StyleSettings, shape: tuple[int, int, int]) -> FeatureNetwork:
