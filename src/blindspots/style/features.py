@@ -155,7 +155,8 @@ def feature_network(
     """
     size = shape[1]
     if name == "vgg16":
-        module, architecture = _vgg(), Architecture("vgg16", 0, 3, size, {})
+        module: nn.Module = _vgg()
+        architecture = Architecture("vgg16", 0, 3, size, {})
         if weights is not None:
             fit_weights(module, _vgg_weights(weights), path=weights, network="vgg16")
         trained: bool | None = weights is not None

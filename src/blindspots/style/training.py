@@ -183,11 +183,11 @@ class _Run:
 
     def finish(self) -> None:
         """Measure on held-out pairs, beside Gatys' way, and write the model; the result comes last."""
-        pair = [images.to(self.device) for images in self._pair(1, MEASURED, "measured")]
+        content, style = pair = [images.to(self.device) for images in self._pair(1, MEASURED, "measured")]
         bank = self._draw("style", 0, self.settings.bank, "bank")
         transfer = StyleTransfer(self.features, self.state.network, bank, self.shape)
-        reference, _ = gatys(self.objective, self.features, *pair, steps=GATYS_STEPS)
-        shown = {"content image": pair[0], "network": transfer(*pair), "Gatys": reference}
+        reference, _ = gatys(self.objective, self.features, content, style, GATYS_STEPS)
+        shown = {"content image": content, "network": transfer(content, style), "Gatys": reference}
         with torch.no_grad():
             of_content, of_style = (self.features(images) for images in pair)
             measured = {
