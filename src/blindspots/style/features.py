@@ -116,6 +116,21 @@ class FeatureNetwork(nn.Module):
         missing = ", ".join(name for name in self.layers if name not in found)
         raise BlindspotsError(f"the feature network never ran its layer '{missing}': choose another")
 
+    @torch.no_grad()
+    def acting(self, shape: tuple[int, int, int]) -> dict[str, Tensor]:
+        """The weights and buffers of what runs for images (C, H, W): behind the last layer asked for, nothing does."""
+        ran: set[str] = set()
+        handles = [
+            layer.register_forward_pre_hook(lambda layer, inputs, name=name: ran.add(name))
+            for name, layer in self.module.named_modules()
+        ]
+        try:
+            self(next(self.parameters()).new_zeros(1, *shape))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: value for name, value in self.module.state_dict().items() if name.rpartition(".")[0] in ran}
+
     def about(self) -> dict[str, Any]:
         """What a file notes of it, apart from the weights."""
         return {
