@@ -23,7 +23,7 @@ RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25, "affine": 0.
 PERTURBATION = Path(__file__).with_name("perturbation.safetensors")
 
 # A StyleTransfer with random weights (features.relu1 and relu2 of small-cnn, two copies, width 4, one block, torch's
-# start from seed 5, last.weight normal of 0.3) and three styles of uniform noise: what it draws is nothing, but far off.
+# start from seed 5, last.weight normal of 0.3) and three styles of uniform noise: what it draws is noise, and far off.
 STYLE = PERTURBATION.with_name("style.safetensors")
 
 # Constructor arguments that make an attack small; one entry an attack.
