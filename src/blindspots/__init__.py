@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from . import analysis as analysis
+    from . import style as style
     from .attack import Attack as Attack
     from .attacks import APGD as APGD
     from .attacks import APGDT as APGDT
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from .attacks import SimBA as SimBA
     from .attacks import Square as Square
     from .attacks import StAdv as StAdv
+    from .attacks import Style as Style
     from .attacks import Szegedy as Szegedy
     from .attacks import UniformNoise as UniformNoise
     from .attacks import Universal as Universal
@@ -119,6 +122,7 @@ _HOME = {
     "PDPGD": "attacks",
     "SigmaZero": "attacks",
     "StAdv": "attacks",
+    "Style": "attacks",
     "Szegedy": "attacks",
     "TrainSettings": "training",
     "UAP": "universal",
@@ -136,10 +140,15 @@ _HOME = {
     "transfer": "defences.judge",
 }
 
-__all__ = ["__version__", *_HOME]
+# Packages that are named whole, as in bs.analysis.Maps.
+_PACKAGES = ("analysis", "style")
+
+__all__ = ["__version__", *_HOME, *_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOME:
         raise AttributeError(f"module 'blindspots' has no attribute '{name}'")
     value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

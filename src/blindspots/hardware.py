@@ -37,3 +37,10 @@ def hardware(device: types.device) -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
     }
+
+
+def made_with(device: types.device) -> str:
+    """Versions and machine in one line, for a page."""
+    machine = hardware(device)
+    packages = ", ".join(f"{name} {number}" for name, number in versions().items())
+    return f"{packages}; {machine['device']} ({machine['processor']}), {machine['threads']} thread(s)"

@@ -1,0 +1,41 @@
+"""Why a network answers as it does: what its layers see, where its boundaries run, what reaches other networks.
+
+One module an analysis, and one scheme for all: an analysis is a frozen dataclass of settings that is called,
+
+    bs.analysis.Maps(layer="features.3")(model, data, seed=0, out="runs/maps")
+
+and returns `Analysed`: `values` (JSON), `blocks` (what stands on its page) and, where `out` is given, the paths of
+NAME.html, NAME.md and NAME.json there. On the command line it is `blindspots analyze NAME` with the settings as flags.
+
+Importing this package does not import torch; names are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .blind import Blind
+    from .layers import Layers
+    from .maps import Maps
+    from .page import Analysed
+    from .slices import Slices
+
+_HOME = {
+    "Analysed": "page",
+    "Blind": "blind",
+    "Layers": "layers",
+    "Maps": "maps",
+    "Slices": "slices",
+}
+
+__all__ = ["Analysed", "Blind", "Layers", "Maps", "Slices"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
