@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train(Command):
-    """Train a built-in network, plainly or against an attack: progress bar, checkpoint, best epoch kept, one model file.
+    """Train a built-in network, plainly or against an attack: checkpoints, best epoch kept, one model file.
 
     blindspots train --data mnist --method pgd --method-settings radius 0.3 steps 40 (blindspots list methods);
     blindspots train --preset madry-mnist takes everything from a paper, and further flags go over it.
