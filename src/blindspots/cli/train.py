@@ -26,12 +26,13 @@ class Train(Command):
     settings: TrainSettings = field(default_factory=TrainSettings)
 
     def run(self, console: Console) -> None:
-        from ..training import fit
+        from ..training import fit, write_learning_page
         from ..training.progress import TrainingBar
 
         with TrainingBar() as bar:
             trained = fit(self.settings, progress=bar)
         console.print(f"model   {trained.model}", soft_wrap=True)
+        console.print(f"curves  {write_learning_page(self.settings.directory)}", soft_wrap=True)
 
 
 def with_preset(arguments: list[str]) -> tuple[list[str], Train]:

@@ -85,7 +85,9 @@ class Loop:
         for group in state.optimiser.param_groups:
             group["lr"] = self._rate()
         state.optimiser.zero_grad()
-        losses, hits, moved = [], [], False
+        losses: list[Tensor] = []
+        hits: list[Tensor] = []
+        moved = False
         for number, piece in enumerate(self.team.share(rows).tensor_split(settings.accumulate)):
             # Dropout differs between processes and pieces; the first draws what a process alone would draw.
             place = (self.team.rank, number) if self.team.rank or number else ()
@@ -107,7 +109,7 @@ class Loop:
             self._update()
         updates = len(losses) / len(hits) if moved else 1
         state.step += 1
-        self.window.append((sum(losses[1:], losses[0]) / updates, sum(hits[1:], hits[0]), len(rows)))
+        self.window.append((torch.stack(losses).sum() / updates, torch.stack(hits).sum(), len(rows)))
 
     def _given(self, rows: Tensor) -> Step:
         """These rows of the training images, changed as the augmentation says, and all that a method is given."""

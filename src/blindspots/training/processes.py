@@ -91,10 +91,11 @@ def _help(
 
 def _fabric(settings: TrainSettings, device: torch.device, rank: int = 0, port: int = 0) -> Fabric:
     """A launched Fabric for this process."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
+    # Fabric tells of every process that joins, and has set this level when it was imported.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     precision: Any = PRECISIONS[settings.precision]
     index = 0 if device.index is None else device.index
     if settings.processes == 1:
@@ -110,12 +111,12 @@ def _fabric(settings: TrainSettings, device: torch.device, rank: int = 0, port: 
 
 def _environment(rank: int, count: int, port: int) -> Any:
     """The place of this process among the others, as Fabric asks for it."""
-    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     class Here(LightningEnvironment):
-        creates_processes_externally = True  # type: ignore[assignment]
-        main_address = "127.0.0.1"  # type: ignore[assignment]
-        main_port = port  # type: ignore[assignment]
+        creates_processes_externally = True
+        main_address = "127.0.0.1"
+        main_port = port
 
         def local_rank(self) -> int:
             return rank

@@ -57,7 +57,7 @@ def _tensorboard(settings: TrainSettings, folder: Path) -> Iterator[Write]:
     require("tensorboard", "track", "the logger tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    writer: Any = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+    writer: Any = SummaryWriter(str(folder / "tensorboard"))
     try:
         yield writer.add_scalar
     finally:

@@ -24,6 +24,7 @@ class Part:
     update: bool = False
 
 
+@dataclass(frozen=True)
 class Method(ABC):
     """A way to train: a frozen dataclass of plain values.
 

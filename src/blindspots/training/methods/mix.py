@@ -92,4 +92,5 @@ class Mix(Method):
 
 
 def _losses(step: Step, images: Tensor) -> Tensor:
-    return torch.nn.functional.cross_entropy(step.logits(images), step.labels, reduction="none")
+    losses: Tensor = torch.nn.functional.cross_entropy(step.logits(images), step.labels, reduction="none")
+    return losses
