@@ -33,7 +33,10 @@ from blindspots.training import TrainSettings
             "TrainSettings.momentum applies to sgd only, got 0.9 with adam: leave it out",
         ),
         ({"optimiser": "lion"}, "TrainSettings.optimiser must be one of sgd, adam, adamw, got 'lion'"),
-        ({"schedule": "step"}, "TrainSettings.schedule must be one of constant, cosine, onecycle, got 'step'"),
+        (
+            {"schedule": "step"},
+            "TrainSettings.schedule must be one of constant, cosine, onecycle, cyclic, steps, got 'step'",
+        ),
         (
             {"augmentation": "shift-flip", "data": "mnist"},
             "TrainSettings.augmentation 'shift-flip' would mirror the signs of 'mnist': use shift or none",
