@@ -82,5 +82,5 @@ def _source(file: str, like: Tensor) -> Callable[[Tensor], Tensor]:
     from ..preparation import normalising
 
     loaded = load_model(file)
-    module = loaded.module.to(like.device).requires_grad_(False)
+    module = loaded.module.to(like.device, like.dtype).requires_grad_(False)
     return normalising(module, loaded.mean, loaded.std, like.device)
