@@ -263,7 +263,7 @@ def test_ensemble_steps_against_each_source_and_itself(source: str) -> None:
     assert kinds == {True, False}
     with pytest.raises(BlindspotsError, match=r"is for images \(1, 8, 8\) in 4 classes, the training images are"):
         method.check(module, (1, 8, 8), 10)
-    with pytest.raises(BlindspotsError, match="absent.safetensors"):
+    with pytest.raises(BlindspotsError, match=r"absent\.safetensors"):
         make_method("ensemble", {"radius": 0.1, "sources": "absent.safetensors"}).check(module, (1, 8, 8), 4)
 
 
