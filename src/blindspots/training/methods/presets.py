@@ -42,7 +42,16 @@ PRESETS: dict[str, Preset] = {
     "madry-mnist": Preset(
         "pgd",
         {"radius": "0.3", "steps": 40, "step_size": 0.01},
-        {**MNIST, "optimiser": "adam", "learning_rate": 1e-4, "schedule": "constant", "batch": 50, "epochs": 84},
+        {
+            **MNIST,
+            "network": "lenet:wide",
+            "normalisation": "none",
+            "optimiser": "adam",
+            "learning_rate": 1e-4,
+            "schedule": "constant",
+            "batch": 50,
+            "epochs": 84,
+        },
         "Madry et al. 2018, arXiv:1706.06083, and its code: 100 000 steps, 84 epochs of the 60 000 images",
     ),
     "madry-cifar10": Preset(
