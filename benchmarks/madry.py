@@ -4,8 +4,8 @@ Theirs: 100 000 steps in batches of 50, PGD of 40 steps of 0.01, Adam 1e-4. Here
 of `STEPS` steps of `SIZE`, Adam with one cycle up to `RATE`; that is about an eighth of their forwards and backwards.
 The training is kept in the cache and goes on where it was stopped. Measured on test images: accuracy without attack,
 against PGD of 100 steps of 0.01 from 20 random starts, and against the ensemble `fast`, with 95 % Clopper-Pearson
-intervals. Their published figures for their network: 92.52 % against PGD-100, 89.62 % with 50 restarts, and 88.0 % under
-the best attack listed on their page.
+intervals. Their published figures for their network: 92.52 % against PGD-100, 89.62 % with 50 restarts, and 88.0 %
+under the best attack listed on their page.
 """
 
 from __future__ import annotations
