@@ -87,6 +87,8 @@ def test_directory_is_named_after_data_and_network() -> None:
     assert TrainSettings(data="imagefolder:a/b c", network="resnet20").directory == Path(
         "runs/imagefolder-a-b-c-resnet20"
     )
+    fgsm = TrainSettings(method="fgsm", method_settings={"radius": 0.1})
+    assert fgsm.directory == Path("runs/digits-small-cnn-fgsm")
     assert TrainSettings(out="here").directory == Path("here")
 
 

@@ -148,7 +148,7 @@ class Loop:
         state = self.state
         if not self.window:
             return
-        losses, correct = (torch.stack([entry[place] for entry in self.window]) for place in (0, 1))
+        losses, correct = (torch.stack(column) for column in list(zip(*self.window, strict=True))[:2])
         self.team.sum(losses)
         self.team.sum(correct)
         if not torch.isfinite(losses).all():

@@ -34,7 +34,7 @@ class EnsembleTraining(Method):
 
     radius: float | str
     """linf radius in pixel units of [0, 1], such as 0.3 or 8/255."""
-    sources: str
+    sources: str = ""
     """The static networks, model files joined by +, as in a.safetensors+b.safetensors."""
     mixture: Mixture = "average"
     """How clean and crafted images are mixed: only, accumulate, average or concatenate."""
