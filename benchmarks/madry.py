@@ -1,7 +1,7 @@
 """The convolutional network of Madry et al. for MNIST, trained against PGD at linf 0.3 on a shorter schedule.
 
 Theirs: 100 000 steps in batches of 50, PGD of 40 steps of 0.01, Adam 1e-4. Here: `EPOCHS` epochs in batches of 64, PGD
-of `STEPS` steps of `SIZE`, Adam with one cycle up to `RATE`; that is a fiftieth of their forwards and backwards.
+of `STEPS` steps of `SIZE`, Adam with one cycle up to `RATE`; that is about a fortieth of their forwards and backwards.
 The training is kept in the cache and goes on where it was stopped. Measured on test images: accuracy without attack,
 against PGD of 100 steps of 0.01 from 20 random starts, and against the ensemble `fast`, with 95 % Clopper-Pearson
 intervals. Their published figures for their network: 92.52 % against PGD-100, 89.62 % with 50 restarts, and 88.0 %

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -387,6 +386,6 @@ def test_settings_go_over_those_of_a_preset() -> None:
         preset("madry")
 
 
-def test_a_pool_reads_only_files_that_are_named(tmp_path: Path) -> None:
+def test_an_ensemble_needs_its_sources() -> None:
     with pytest.raises(BlindspotsError, match="names no network"):
         make_method("ensemble", {"radius": 0.1, "sources": " + "}).check(network(), (1, 8, 8), 4)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ from torch import nn
 
 from blindspots.data import dataset
 from blindspots.errors import BlindspotsError
-from blindspots.training import TrainSettings, fit, write_learning_page
+from blindspots.training import EpochRecord, Event, TrainSettings, fit, write_learning_page
 from blindspots.training.checkpoint import State, load_checkpoint, save_checkpoint
 from blindspots.training.device import find_device
 from blindspots.training.loop import Loop
@@ -38,13 +41,40 @@ def close(one: list[dict[str, Any]], other: list[dict[str, Any]], tolerance: flo
 
 
 def test_pieces_and_processes_have_the_loss_curve_of_the_whole_batch(tmp_path: Path) -> None:
-    whole = metrics(SMALL, tmp_path / "whole")
-    assert close(metrics(replace(SMALL, accumulate=3), tmp_path / "pieces"), whole, 1e-4)
-    two = metrics(replace(SMALL, processes=2), tmp_path / "two")
+    settings = replace(SMALL, batch=10)  # more steps than lie between two looks, and a checkpoint whenever there may be
+    whole = metrics(settings, tmp_path / "whole")
+    assert close(metrics(replace(settings, accumulate=3), tmp_path / "pieces"), whole, 1e-4)
+    two = metrics(replace(settings, processes=2, checkpoint_seconds=0.0), tmp_path / "two")
     assert close(two, whole, 1e-4)
     assert [line["robust_accuracy"] for line in two] == [line["robust_accuracy"] for line in whole]
     assert not torch.distributed.is_initialized()
     assert "MASTER_PORT" not in os.environ
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(
+        "from blindspots.training import TrainSettings, fit\n"
+        f"fit(TrainSettings(limit=60, epochs=1, device='cpu', threads=1, processes=2, out={str(tmp_path / 'run')!r}))\n"
+    )
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=200)
+    assert ran.returncode == 1
+    assert "BlindspotsError: process 1 could not be started" in ran.stderr
+
+
+def test_a_process_that_dies_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
+    settings = replace(SMALL, processes=2, epochs=50, checkpoint_seconds=0.0, out=str(tmp_path / "run"))
+
+    def kill(event: Event) -> None:
+        if isinstance(event, EpochRecord) and event.epoch == 2:
+            (child,) = multiprocessing.active_children()
+            child.kill()
+
+    with pytest.raises(
+        BlindspotsError, match=r"process 1 of 2 ended before its time.*goes on from the last checkpoint"
+    ):
+        fit(settings, progress=kill)
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 def test_bfloat16_learns_about_the_same(tmp_path: Path) -> None:
@@ -153,6 +183,6 @@ def test_page_and_trackers(tmp_path: Path) -> None:
 def test_trackers_that_are_unknown_or_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BlindspotsError, match="loggers must be some of tensorboard, mlflow, got 'wandb'"):
         TrainSettings(loggers="tensorboard+wandb")
-    monkeypatch.setitem(__import__("sys").modules, "mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(BlindspotsError, match="the logger mlflow needs the package 'mlflow'"):
         fit(replace(SMALL, loggers="mlflow", out=str(tmp_path / "run")))
