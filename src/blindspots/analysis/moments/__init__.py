@@ -1,0 +1,1 @@
+"""Analytic moments of piecewise-linear networks under Gaussian noise."""
