@@ -103,7 +103,7 @@ def covariance_rows(part: Rectified, whole: Rectified, joint: Tensor, form: Form
 
 def series(part: Rectified, whole: Rectified, rho: Tensor, terms: int = TERMS) -> Tensor:
     """The first terms of the correlation-like sum of `covariance_rows`, without the factor s_i s_j."""
-    rows, columns = _coefficients(part, terms), _coefficients(whole, terms)
+    rows, columns = coefficients(part, terms), coefficients(whole, terms)
     total = torch.zeros_like(rho)
     # Horner's scheme from the last term.
     for k in range(terms, 0, -1):
@@ -111,7 +111,7 @@ def series(part: Rectified, whole: Rectified, rho: Tensor, terms: int = TERMS) -
     return total
 
 
-def _coefficients(of: Rectified, terms: int) -> list[Tensor]:
+def coefficients(of: Rectified, terms: int) -> list[Tensor]:
     """c_1 / s .. c_terms / s: Phi(a), phi(a), -a phi(a), (a^2 - 1) phi(a), ...: Hermite polynomials times phi."""
     found, before, now = [of.gain], torch.zeros_like(of.level), torch.ones_like(of.level)
     for k in range(terms - 1):
@@ -170,7 +170,8 @@ def affine_relu_affine(
     Raises:
         BlindspotsError: a covariance that is not symmetric positive semi-definite.
 
-    >>> found = affine_relu_affine(torch.eye(1), torch.zeros(1), torch.eye(1), torch.zeros(1), torch.zeros(1), torch.eye(1))
+    >>> one, zero = torch.eye(1), torch.zeros(1)
+    >>> found = affine_relu_affine(one, zero, one, zero, zero, one)
     >>> round(float(found.mean), 6), round(float(found.variance), 6)  # 1/sqrt(2 pi), 1/2 - 1/(2 pi)
     (0.398942, 0.340845)
     """
