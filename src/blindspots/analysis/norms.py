@@ -31,7 +31,7 @@ SLOPES: dict[type[nn.Module], float] = {
     nn.Hardsigmoid: 1 / 6,
     nn.Hardswish: 1.5,
 }
-LINEAR = (nn.Linear, nn.Conv2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.BatchNorm2d, nn.BatchNorm1d)
+LINEAR = (nn.Linear, nn.Conv2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)  # what power iteration is tried on
 
 
 @dataclass(frozen=True)

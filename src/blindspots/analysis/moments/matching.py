@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ...classifiers import Classifier
 from ...errors import BlindspotsError
+from ..chains import Step, walk
+from ..norms import batch_norm_scale
 from .noise import Noise
 from .normal import lengths
 from .rectified import LogitMoments, coefficients, rectified
+from .split import KINDS
 
 PASSING = (nn.Flatten, nn.Identity, nn.Dropout)
 NUMBERS = 2**18  # of covariances worked on at a time, so that they stay in the processor's cache
@@ -53,48 +55,30 @@ def chain(model: Classifier, image: Tensor, dtype: torch.dtype = torch.float32) 
         BlindspotsError: anything but Linear, BatchNorm1d, ReLU, LeakyReLU, Flatten, Dropout and Identity, one after the
             other.
     """
-    steps: list[Affine | Leaky] = []
-    met: list[tuple[Any, Any]] = []
-
-    def note(name: str, layer: nn.Module, given: Tensor, answer: Tensor) -> None:
-        if met and (given.data_ptr(), given.numel()) != met[-1]:
-            raise BlindspotsError(f"'{model.name}' is no chain of layers at '{name}': take the two-stage form")
-        met.append((answer.data_ptr(), answer.numel()))
-        if isinstance(layer, nn.Linear):
-            bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.out_features)
-            steps.append(Affine(layer.weight, bias))
-        elif isinstance(layer, nn.BatchNorm1d) and layer.running_mean is not None and layer.running_var is not None:
-            factor = (layer.running_var + layer.eps).rsqrt() * (1.0 if layer.weight is None else layer.weight)
-            shift = -layer.running_mean * factor + (0.0 if layer.bias is None else layer.bias)
-            steps.append(Affine(torch.diag(factor), shift))
-        elif isinstance(layer, nn.ReLU | nn.LeakyReLU):
-            steps.append(Leaky(layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0))
-        elif not isinstance(layer, PASSING):
-            raise BlindspotsError(
-                f"'{model.name}' has the layer '{name}' ({type(layer).__name__}), which moments cannot be taken "
-                "through: take the two-stage form"
-            )
-
-    leaves = [(n, m) for n, m in model.module.named_modules() if not list(m.children())]
-    if model.defences:
-        raise BlindspotsError(f"'{model.name}' stands behind a defence: take the two-stage form")
-    handles = []
-    model.layout(image)
-    try:
-        for name, layer in leaves:
-
-            def hook(layer: nn.Module, given: Any, answer: Any, name: str = name) -> None:
-                note(name, layer, given[0], answer)
-
-            handles.append(layer.register_forward_hook(hook))
-        with model.session(), torch.no_grad():
-            logits = model.forward(image, exact=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not met or met[-1][1] != logits.numel() or not isinstance(steps[-1], Affine):
-        raise BlindspotsError(f"'{model.name}' does not end in an affine layer: take the two-stage form")
+    path = walk(model, image)
+    if model.defences or path.broken is not None:
+        where = "behind a defence" if model.defences else f"with something else {path.broken}"
+        raise BlindspotsError(f"'{model.name}' is no chain of layers ({where}): take the two-stage form")
+    steps = [step for run in path.steps for step in _step(model, run)]
     return _joined([_normalised(model, image, dtype), *steps], dtype)
+
+
+def _step(model: Classifier, run: Step) -> list[Affine | Leaky]:
+    layer = run.layer
+    if isinstance(layer, nn.Linear):
+        return [Affine(layer.weight, layer.weight.new_zeros(layer.out_features) if layer.bias is None else layer.bias)]
+    if isinstance(layer, nn.BatchNorm1d) and layer.running_mean is not None:
+        factor = batch_norm_scale(layer)
+        shift = -layer.running_mean.double() * factor
+        return [Affine(torch.diag(factor), shift if layer.bias is None else shift + layer.bias.double())]
+    if isinstance(layer, KINDS):
+        return [Leaky(layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0)]
+    if isinstance(layer, PASSING):
+        return []
+    raise BlindspotsError(
+        f"'{model.name}' has the layer '{run.name}' ({type(layer).__name__}), which moments cannot be taken through "
+        "layer by layer: take the two-stage form"
+    )
 
 
 def _normalised(model: Classifier, image: Tensor, dtype: torch.dtype) -> Affine:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ...errors import BlindspotsError
+from .forms import FORMS, Form
 from .normal import TINY, density, distribution, distribution2, lengths
 
-Form = Literal["general", "series", "first-order", "zero-mean"]
-FORMS: tuple[str, ...] = get_args(Form)
 TERMS = 4  # of the series
 CHUNK = 2**21  # entries of a covariance that are worked on at a time
 
@@ -107,7 +105,7 @@ def series(part: Rectified, whole: Rectified, rho: Tensor, terms: int = TERMS) -
     total = torch.zeros_like(rho)
     # Horner's scheme from the last term.
     for k in range(terms, 0, -1):
-        total = (total + rows[k - 1].unsqueeze(-1) * columns[k - 1].unsqueeze(-2) / math.factorial(k)) * rho
+        total = (total + rows[k - 1].unsqueeze(-1) * columns[k - 1].unsqueeze(-2) / float(math.factorial(k))) * rho
     return total
 
 

@@ -92,16 +92,25 @@ class Sums:
 
 @torch.no_grad()
 def sample(
-    model: Classifier, images: Tensor, noise: Noise, draws: int, *, index: Tensor | None = None, seed: int = 0
+    model: Classifier,
+    images: Tensor,
+    noise: Noise,
+    draws: int,
+    *,
+    index: Tensor | None = None,
+    seed: int = 0,
+    clamp: bool = False,
 ) -> Sampled:
     """Ask the network about each image (B, C, H, W) with `draws` draws of noise, in calls of one shape, nothing kept.
 
     The noise of an image follows from the seed and the image's number (`index`, by default its place), whatever comes
-    with it, and more draws go on where fewer end; on another kind of device it is another stream. Not clamped.
+    with it, and more draws go on where fewer end; on another kind of device it is another stream. `clamp` cuts the noisy
+    images to [0, 1], which the formulas know nothing of.
     """
     if draws < 2:
         raise BlindspotsError(f"draws must be at least 2, got {draws}")
     images = model.accept(images)
+    model.layout(images)
     index = torch.arange(len(images)) if index is None else index
     found = []
     with model.session():
@@ -113,6 +122,8 @@ def sample(
                     min(CALL, draws - start), image.numel(), generator=stream, dtype=image.dtype, device=image.device
                 )
                 shown = (image.flatten() + noise.draw(standard)).view(-1, *image.shape)
+                if clamp:
+                    shown = shown.clamp(0, 1)
                 sums.add(model.forward(fill(shown, CALL), exact=True)[: len(shown)])
             found.append(sums.found())
     names = ("mean", "covariance", "mean_error", "covariance_error", "counts")

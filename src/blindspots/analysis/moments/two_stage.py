@@ -21,9 +21,10 @@ from torch.func import vjp, vmap
 
 from ...classifiers import Classifier
 from ...errors import BlindspotsError
+from .forms import Form
 from .noise import Noise
 from .normal import lengths
-from .rectified import Form, LogitMoments, checked_form, rectified, spread
+from .rectified import LogitMoments, checked_form, rectified, spread
 from .split import Split, after, before, find_split, rectify
 
 Expansion = Literal["mean", "point"]
@@ -80,7 +81,7 @@ def moments(
     of = rectified(mean, lengths(root.square().sum(-1)))
     answer = split.slope * mean + (1 - split.slope) * of.mean
     centre = answer.to(start.level) if expansion == "mean" else rectify(split, start.level)
-    logits, B, D = _back(model, split, centre, start.points)
+    logits, B, D = back(model, split, centre, start.points)
     B = B.double()
     found = logits.double() + (B @ (answer - centre.double()).unsqueeze(-1)).squeeze(-1)
     weight = (1 - split.slope) * B
@@ -154,7 +155,13 @@ def _parts(
         yield (None, front(model, part, split)) if shared is None else (part, shared.nearest(part))
 
 
-def _back(model: Classifier, split: Split, hidden: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def linear_back(model: Classifier, start: Front) -> tuple[Tensor, Tensor, Tensor | None]:
+    """`back` at what the layer answers to the points themselves, in float64."""
+    logits, B, D = back(model, start.split, rectify(start.split, start.level), start.points)
+    return logits.double(), B.double(), None if D is None else D.double()
+
+
+def back(model: Classifier, split: Split, hidden: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """Logits (B, K) where the layer answers `hidden` (B, n), with B (B, K, n) and, if there is a way around, D."""
     if not split.around:
         logits, pull = vjp(lambda given: after(model, split, given, images), hidden)
