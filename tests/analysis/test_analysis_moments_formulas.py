@@ -82,7 +82,7 @@ def test_prices_identity(a: float, b: float) -> None:
 def test_mean_and_variance_of_one_number_against_quadrature() -> None:
     for level in (-4.0, -1.0, 0.0, 0.8, 3.0):
         first, second = (
-            quad(lambda x, p=p: max(level + x, 0) ** p * math.exp(-x * x / 2), -level, 14, epsabs=1e-14)[0]
+            quad(lambda x, p=p, level=level: max(level + x, 0) ** p * math.exp(-x * x / 2), -level, 14, epsabs=1e-14)[0]
             / math.sqrt(2 * math.pi)
             for p in (1, 2)
         )
@@ -168,7 +168,7 @@ def test_batches_are_their_rows(monkeypatch) -> None:
 
 
 def test_gradients_are_finite_where_nothing_is_random() -> None:
-    A, c1, B, c2, mean, covariance = net(3)
+    A, c1, _B, _c2, mean, _covariance = net(3)
     scale = torch.zeros((), dtype=DOUBLE, requires_grad=True)
     found = rectified(A @ mean + c1, scale.expand(7))
     (slope,) = torch.autograd.grad(found.mean.sum(), scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -158,13 +159,11 @@ class Moments:
         from .two_stage import front, portions
         from .windows import window_chances
 
-        images = model.accept(images)
+        images, step = model.accept(images), max(1, self.window // 2)
         with model.session(), torch.no_grad():
             return torch.cat(
                 [
-                    window_chances(
-                        model, front(model, part, split), self.largest, self.window, max(1, self.window // 2)
-                    )
+                    window_chances(model, front(model, part, split), self.largest, self.window, step)
                     for part in portions(images, split)
                 ]
             ).cpu()
@@ -199,7 +198,7 @@ class Moments:
                     told[place] += float((1 - flip_chance(found.mean, found.covariance, mine)).sum())
         sampled = [share(count, len(images)) for count in hits]
         values = [found["value"] for found in sampled]
-        area = sum((a + b) / 2 for a, b in zip(values, values[1:], strict=False)) / (len(values) - 1)
+        area = sum((a + b) / 2 for a, b in pairwise(values)) / (len(values) - 1)
         return {
             "sigma": sigmas,
             "accuracy": sampled,

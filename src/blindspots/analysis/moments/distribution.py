@@ -45,8 +45,8 @@ class Distributional:
 
     where the margin is E g_y - max_{j != y} E g_j (targeted: max_{j != t} E g_j - E g_t), and E g is the analytic mean
     of the network linearised before and after one ReLU-like layer, again every few steps. By Adam and projection, from
-    mu = 0; kept is the cheapest step with the margin asked for, and where there is none that of smallest margin. Then the
-    true network is asked about draws of the noise, and about draws of its control: the same with random signs of mu.
+    mu = 0; kept is the cheapest step with the margin asked for, and where there is none that of smallest margin. Then
+    the true network is asked about draws of the noise, and of its control: the same with random signs of mu.
 
     Source: Bibi, Alfadly, Ghanem 2018, section on attacks, as recalled: its constants are not recovered, those here are
     fields; `sparse` and `smooth` as in its extension of 2020. Differs from the paper: sigma is a variable itself, kept
@@ -182,9 +182,7 @@ class Distributional:
                 "the share of draws is averaged over the images, with Student's 95 % interval. Random signs keep the "
                 "size of the mean at every pixel and nothing else of it."
             ),
-            Table(
-                "Answers under the noise", ("what", "images whose mean answer is wrong", "share of draws wrong"), rows
-            ),
+            Table("Answers under the noise", ("what", "mean answer wrong", "draws wrong"), rows),
             Picture(
                 "noise.png",
                 grid(shown, [str(n) for n in range(min(of, 6))], ["image", "mean", "deviation", "image + mean"], set()),

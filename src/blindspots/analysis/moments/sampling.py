@@ -104,8 +104,8 @@ def sample(
     """Ask the network about each image (B, C, H, W) with `draws` draws of noise, in calls of one shape, nothing kept.
 
     The noise of an image follows from the seed and the image's number (`index`, by default its place), whatever comes
-    with it, and more draws go on where fewer end; on another kind of device it is another stream. `clamp` cuts the noisy
-    images to [0, 1], which the formulas know nothing of.
+    with it, and more draws go on where fewer end; on another kind of device it is another stream. `clamp` cuts the
+    noisy images to [0, 1], which the formulas know nothing of.
     """
     if draws < 2:
         raise BlindspotsError(f"draws must be at least 2, got {draws}")

@@ -17,7 +17,7 @@ def flip_chance(mean: Tensor, covariance: Tensor, labels: Tensor) -> Tensor:
     Args:
         mean, covariance: of the logits, (..., K) and (..., K, K). labels: (...).
 
-    A lower bound of the chance that any rival does, but for the margins not being normal. Without variance it is 0 or 1.
+    A lower bound of the chance that any rival does, but for margins that are not normal. Without variance it is 0 or 1.
     """
     own = labels.unsqueeze(-1)
     margin = mean.gather(-1, own) - mean
