@@ -31,6 +31,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "fast": {"radius": RADIUS},
     "free": {"radius": RADIUS, "replays": 3},
     "trades": {"radius": RADIUS, "steps": 3},
+    "spectral": {"beta": 0.1},
+    "expected": {"sigma": 0.2, "pairs": 1},
     "mart": {"radius": RADIUS, "steps": 3},
     "ensemble": {"radius": RADIUS, "sources": "SOURCE"},
     "pool": {"fresh": 4, "every": 2, "size": 6},

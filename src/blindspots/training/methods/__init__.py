@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import BlindspotsError, unknown
 from .attack import AttackTraining
 from .ensemble import EnsembleTraining
+from .expected import Expected
 from .fast import Fast
 from .fgm import FGMTraining
 from .fgsm import FGSMTraining
@@ -21,6 +22,7 @@ from .pgd import PGDTraining
 from .plain import Plain
 from .pool import Pool
 from .presets import PRESETS, Preset
+from .spectral import Spectral
 from .stadv import StAdvTraining
 from .trades import TRADES
 from .universal import UniversalTraining
@@ -30,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     for kind in (
         *(Plain, Noise, FGSMTraining, FGMTraining, PGDTraining, Fast, Free),
         *(TRADES, MART, EnsembleTraining, Pool, StAdvTraining, UniversalTraining),
+        *(Spectral, Expected),
         *(AttackTraining, Mix),
     )
 }
