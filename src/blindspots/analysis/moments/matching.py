@@ -46,7 +46,7 @@ class Leaky:
 Chain = tuple["Affine | Leaky", ...]
 
 
-def chain(model: Classifier, image: Tensor, dtype: torch.dtype = torch.float32) -> Chain:
+def chain(model: Classifier, image: Tensor) -> Chain:
     """The network, from the pixels of an image (1, C, H, W) in [0, 1] to logits, as affine maps and ReLUs in turn.
 
     The normalisation goes into the first map, batch norm into the one before it.
@@ -60,7 +60,7 @@ def chain(model: Classifier, image: Tensor, dtype: torch.dtype = torch.float32) 
         where = "behind a defence" if model.defences else f"with something else {path.broken}"
         raise BlindspotsError(f"'{model.name}' is no chain of layers ({where}): take the two-stage form")
     steps = [step for run in path.steps for step in _step(model, run)]
-    return _joined([_normalised(model, image, dtype), *steps], dtype)
+    return _joined([_normalised(model, image), *steps], model.dtype)
 
 
 def _step(model: Classifier, run: Step) -> list[Affine | Leaky]:
@@ -81,7 +81,7 @@ def _step(model: Classifier, run: Step) -> list[Affine | Leaky]:
     )
 
 
-def _normalised(model: Classifier, image: Tensor, dtype: torch.dtype) -> Affine:
+def _normalised(model: Classifier, image: Tensor) -> Affine:
     channels, pixels = image.shape[1], image.shape[2] * image.shape[3]
     mean = torch.tensor(model.mean or (0.0,), dtype=torch.float64, device=image.device).expand(channels)
     std = torch.tensor(model.std or (1.0,), dtype=torch.float64, device=image.device).expand(channels)
@@ -108,6 +108,8 @@ def matched(
     model: Classifier, images: Tensor, sigma: float | Tensor, *, mean: Tensor | None = None, terms: int = 4
 ) -> LogitMoments:
     """Mean (B, K) and covariance (B, K, K), in float64, of g(x + n) for n ~ N(mean, sigma), layer by layer.
+
+    Worked out in the precision of the model.
 
     Args:
         images, sigma, mean: as for `two_stage`.
