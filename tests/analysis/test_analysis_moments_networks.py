@@ -233,7 +233,7 @@ def test_noise_statistics_change_the_expected_answer_of_the_true_network(setting
 
 
 def test_sparse_and_smooth_means_are() -> None:
-    model = blocks()
+    model = mlp(20, 12, seed=1)
     labels = model.logits(IMAGES).argmax(1)
     plain, sparse, smooth = (
         analysis.Distributional(radius=0.9, steps=40, learning_rate=0.05, **more).search(model, IMAGES, labels).mean
