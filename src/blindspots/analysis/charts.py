@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -13,7 +13,7 @@ from ..studies.pictures import INK, MARK, png
 if TYPE_CHECKING:
     from torch import Tensor
 
-STYLE: dict[str, Any] = {"font.size": 9, "text.color": INK, "text.parse_math": False}
+STYLE: Any = {"font.size": 9, "text.color": INK, "text.parse_math": False}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -33,14 +33,14 @@ def bars_picture(names: Sequence[str], bounds: Sequence[float], seen: Sequence[f
 
 
 def lines_picture(
-    x: Sequence[float], lines: dict[str, Sequence[float]], xlabel: str, ylabel: str, *, band: str | None = None,
+    x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, *, band: str | None = None,
     low: Sequence[float] = (), high: Sequence[float] = (),
 ) -> bytes:  # fmt: skip
     """A PNG of lines by name over x; the line `band` has an interval from low to high."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         axes = figure.subplots()
-        colours = mpl.colormaps["tab10"].colors
+        colours = mpl.colormaps["tab10"](range(10))
         for number, (name, y) in enumerate(lines.items()):
             look = {"color": colours[number % 10], "marker": MARKERS[number % len(MARKERS)]}
             axes.plot(x, y, label=name, markersize=4, linewidth=1.4, **look)

@@ -126,7 +126,7 @@ def power_norm(
     found = 0.0
     for _ in range(iterations):
         v = v / v.norm()
-        u, pull = vjp(linear, v)
+        u, pull = vjp(linear, v)  # type: ignore[misc]
         now = float(u.norm())
         if now == 0 or now <= found * (1 + 1e-9):
             return max(now, found)
@@ -141,7 +141,7 @@ def layer_power(layer: nn.Module, given: tuple[int, ...], scale: Tensor | None =
     zero = part(torch.zeros(1, *given, dtype=torch.float64, device=like.device))
 
     def linear(x: Tensor) -> Tensor:
-        answer = part(x) - zero
+        answer: Tensor = part(x) - zero
         return answer if scale is None else answer * scale.view(1, -1, *(1,) * (answer.ndim - 2))
 
     return power_norm(linear, given, iterations=iterations, like=like)
@@ -149,7 +149,7 @@ def layer_power(layer: nn.Module, given: tuple[int, ...], scale: Tensor | None =
 
 def batch_norm_scale(layer: Any) -> Tensor:
     """The factors gamma / sqrt(var + eps) of a batch norm in evaluation mode, in float64."""
-    factor = (layer.running_var.detach().double() + layer.eps).rsqrt()
+    factor: Tensor = (layer.running_var.detach().double() + layer.eps).rsqrt()
     return factor if layer.weight is None else factor * layer.weight.detach().double()
 
 
@@ -181,7 +181,7 @@ def _convolution(layer: nn.Conv2d, given: tuple[int, ...], scale: Tensor | None)
         border = pads if layer.padding_mode == "zeros" else [2 * p for p in pads]
         least = [max(size[i] + border[i], reach[i]) for i in range(2)]
         torus = tuple(-(-least[i] // stride[i]) * stride[i] for i in range(2))
-    groups = weight.split(weight.shape[0] // layer.groups)
+    groups = weight.split(weight.shape[0] // layer.groups)  # type: ignore[no-untyped-call]
     norm = max(fourier_norm(part, (torus[0], torus[1]), stride, dilation) for part in groups)
     return Bound(factor * norm, "Fourier" if exact else "Fourier, padded torus", exact)
 

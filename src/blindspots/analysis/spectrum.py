@@ -161,13 +161,10 @@ def layer_rows(path: Walk, iterations: int) -> list[dict[str, Any]]:
             row = {"bound": 1.0, "way": "taken together with the layer before", "exact": True, "power": None}
             rows.append({"layer": step.name, "kind": kind, **row})
             continue
-        batch_norm = isinstance(layer, nn.Conv2d | nn.Linear) and then is not None and then.follows
-        if (
-            batch_norm
-            and isinstance(then.layer, nn.BatchNorm1d | nn.BatchNorm2d)
-            and then.layer.running_var is not None
-        ):
-            folded = batch_norm_scale(then.layer)
+        if isinstance(layer, nn.Conv2d | nn.Linear) and then is not None and then.follows:
+            norm = then.layer
+            if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d) and norm.running_var is not None:
+                folded = batch_norm_scale(norm)
         bound = layer_bound(layer, step.given, folded)
         linear = isinstance(layer, LINEAR)
         rows.append(
@@ -226,7 +223,7 @@ def _slopes(model: Classifier, images: Tensor) -> list[float]:
     found = []
     model.layout(images)
     with model.session(), torch.enable_grad():
-        for part in images.split(32):
+        for part in images.split(32):  # type: ignore[no-untyped-call]
             free = part.clone().requires_grad_()
             logits = model.forward(free, exact=True)
             rows = [

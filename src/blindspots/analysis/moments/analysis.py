@@ -179,7 +179,9 @@ class Moments:
         images, labels, index = data.batch(0, self.curve)
         images, sigmas = model.accept(images), torch.linspace(0, self.largest, self.points).tolist()
         labels, hits = labels.to(images.device), [0] * len(sigmas)
-        for image, label, number in zip(images.split(256), labels.split(256), index.split(256), strict=True):
+        for start in range(0, len(images), 256):
+            rows = slice(start, start + 256)
+            image, label, number = images[rows], labels[rows], index[rows]
             # The same directions at every sigma: the curve is smoother than its intervals.
             keys = key(seed, number, "curve").to(images.device)
             standard = normal(keys, tuple(image.shape[1:]), image.dtype)

@@ -161,7 +161,7 @@ class Distributional:
         rows = [("expected answer wrong, analytic", rate(values["expected"], of), "–")]
         for name, way in values["ways"].items():
             rows.append((f"{name}: sampled", rate(way["changed"], of), spread(mean(way["fooled"]))))
-        shown = {}
+        shown: dict[tuple[int, int], Tensor] = {}
         bound = float(self.radius)
         for row in range(min(of, 6)):
             image, shift, deviation = (t[row].cpu() for t in (images, found.mean, found.sigma))
@@ -257,7 +257,7 @@ class Distributional:
             moved.append(value - self.learning_rate * size)
         # The proximal step of the L1 size.
         moved[0] = torch.nn.functional.softshrink(moved[0], self.learning_rate * self.sparse)
-        return project(*moved, float(self.radius))
+        return project(moved[0], moved[1], float(self.radius))
 
 
 def project(mean: Tensor, sigma: Tensor, radius: float) -> tuple[Tensor, Tensor]:

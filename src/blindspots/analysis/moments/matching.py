@@ -129,7 +129,7 @@ def matched(
     widest = max(len(step.bias) for step in steps if isinstance(step, Affine))
     parts = [
         _through(steps, part.flatten(1) + noise.mean.to(part), start, terms)
-        for part in images.split(max(1, NUMBERS // widest**2))
+        for part in images.split(max(1, NUMBERS // widest**2))  # type: ignore[no-untyped-call]
     ]
     return LogitMoments(torch.cat([p.mean for p in parts]), torch.cat([p.covariance for p in parts]))
 

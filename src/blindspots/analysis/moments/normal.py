@@ -21,7 +21,8 @@ def density(x: Tensor) -> Tensor:
 
 def distribution(x: Tensor) -> Tensor:
     """Phi(x), the probability that a standard normal number is at most x."""
-    return torch.special.ndtr(x)
+    found: Tensor = torch.special.ndtr(x)
+    return found
 
 
 def distribution2(a: Tensor, b: Tensor, rho: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def distribution2(a: Tensor, b: Tensor, rho: Tensor) -> Tensor:
     2004, "Numerical computation of rectangular bivariate and trivariate normal and t probabilities". Differs from the
     papers: one rule of 32 nodes for all correlations.
     """
-    a, b, rho = torch.broadcast_tensors(a, b, rho)
+    a, b, rho = torch.broadcast_tensors(a, b, rho)  # type: ignore[no-untyped-call]
     rho = rho.clamp(-1 + TINY, 1 - TINY)
     steep = rho.abs() > STEEP
     found = distribution(a) * distribution(b) + _from_zero(a, b, rho.masked_fill(steep, 0.0))

@@ -86,7 +86,7 @@ def covariance_rows(part: Rectified, whole: Rectified, joint: Tensor, form: Form
         return sizes * (rho * torch.acos(-rho) + torch.sqrt(1 - rho * rho) - 1) / (2 * math.pi)
     if form == "series":
         return sizes * series(part, whole, rho)
-    a, b = torch.broadcast_tensors(part.level.unsqueeze(-1), whole.level.unsqueeze(-2))
+    a, b = part.level.unsqueeze(-1).expand_as(joint), whole.level.unsqueeze(-2).expand_as(joint)
     q = torch.sqrt(1 - rho * rho)
     both = torch.exp(-(a * a - 2 * rho * a * b + b * b) / (2 * q * q)) / (2 * math.pi * q)
     product = (
@@ -96,7 +96,8 @@ def covariance_rows(part: Rectified, whole: Rectified, joint: Tensor, form: Form
         + q * q * both
     )
     means = (a * distribution(a) + density(a)) * (b * distribution(b) + density(b))
-    return sizes * (product - means)
+    found: Tensor = sizes * (product - means)
+    return found
 
 
 def series(part: Rectified, whole: Rectified, rho: Tensor, terms: int = TERMS) -> Tensor:
@@ -205,4 +206,5 @@ def covariance_root(covariance: Tensor) -> Tensor:
         raise BlindspotsError(
             f"a covariance must be positive semi-definite, got one with the eigenvalue {least:.3g}: no Gaussian has it"
         )
-    return vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+    root: Tensor = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+    return root

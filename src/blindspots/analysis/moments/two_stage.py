@@ -53,7 +53,7 @@ class Front:
 def front(model: Classifier, points: Tensor, split: Split) -> Front:
     """Linearise what comes before the layer at the points (B, C, H, W); inside a session."""
     model.layout(points)
-    level, pull = vjp(lambda images: before(model, split, images), points)
+    level, pull = vjp(lambda images: before(model, split, images), points)  # type: ignore[misc]
     return Front(split, points, level, _rows(lambda given: pull(given)[0], level))
 
 
@@ -145,7 +145,8 @@ def two_stage(
 
 def portions(images: Tensor, split: Split) -> Iterator[Tensor]:
     """As many images at a time as may have their Jacobians in memory."""
-    yield from images.split(max(1, NUMBERS // (split.width * math.prod(images.shape[1:]))))
+    count = max(1, NUMBERS // (split.width * math.prod(images.shape[1:])))
+    yield from images.split(count)  # type: ignore[no-untyped-call]
 
 
 def _parts(
@@ -164,9 +165,9 @@ def linear_back(model: Classifier, start: Front) -> tuple[Tensor, Tensor, Tensor
 def back(model: Classifier, split: Split, hidden: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """Logits (B, K) where the layer answers `hidden` (B, n), with B (B, K, n) and, if there is a way around, D."""
     if not split.around:
-        logits, pull = vjp(lambda given: after(model, split, given, images), hidden)
+        logits, pull = vjp(lambda given: after(model, split, given, images), hidden)  # type: ignore[misc]
         return logits, _rows(lambda given: pull(given)[0], logits), None
-    logits, pull = vjp(lambda given, shown: after(model, split, given, shown), hidden, images)
+    logits, pull = vjp(lambda given, shown: after(model, split, given, shown), hidden, images)  # type: ignore[misc]
     return logits, _rows(lambda given: pull(given)[0], logits), _rows(lambda given: pull(given)[1], logits)
 
 
