@@ -83,9 +83,10 @@ def _network(
 ) -> list[Figure]:
     images = digit_data("test").batch(0, count)[0]
     few = images[: min(count, 20)]  # accuracy needs many draws of an image rather than many images
-    draws = 20_000 if quick else (1_000_000 if asked else 100_000)
+    draws = (20_000 if quick else 1_000_000) if asked else (2_000 if quick else 100_000)
     if not asked:
         few = few[:10]
+    calls = 2 if quick else 10
     drawn, found = sample(model, few, Noise.of(images[0], sigma), draws), way(few, sigma)
     told = beside(found, drawn)
     # What the draws cannot tell from nothing counts as twice their own error.
@@ -96,7 +97,7 @@ def _network(
     faster: dict[str, list[float]] = {what: [] for what in needed}
     for _ in range(rounds):
         ours = timed(lambda: way(images, sigma)).wall / count
-        each = timed(lambda: _calls(model, images[:2], sigma, 10)).wall / (2 * 10 * CALL)
+        each = timed(lambda: _calls(model, images[:2], sigma, calls)).wall / (2 * calls * CALL)
         for what, n in needed.items():
             faster[what].append(n * each / ours)
     raw: dict[str, Any] = {**told, "needed": needed, "draws": draws, "images": len(few), "timed": count}

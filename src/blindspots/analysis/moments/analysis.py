@@ -193,10 +193,10 @@ class Moments:
         first = 0
         with model.session(), torch.no_grad():
             for part in portions(images, split):
-                start, mine = front(model, part, split), labels[first : first + len(part)]
+                begun, mine = front(model, part, split), labels[first : first + len(part)]
                 first += len(part)
                 for place, sigma in enumerate(sigmas):
-                    found = moments(model, start, Noise.of(images[0], sigma), form="first-order")
+                    found = moments(model, begun, Noise.of(images[0], sigma), form="first-order")
                     told[place] += float((1 - flip_chance(found.mean, found.covariance, mine)).sum())
         sampled = [share(count, len(images)) for count in hits]
         values = [found["value"] for found in sampled]
