@@ -19,18 +19,24 @@ if TYPE_CHECKING:
     from .blind import Blind
     from .layers import Layers
     from .maps import Maps
+    from .moments.analysis import Moments
+    from .moments.distribution import Distributional
     from .page import Analysed
     from .slices import Slices
+    from .spectrum import Spectrum
 
 _HOME = {
     "Analysed": "page",
     "Blind": "blind",
+    "Distributional": "moments.distribution",
     "Layers": "layers",
     "Maps": "maps",
+    "Moments": "moments.analysis",
     "Slices": "slices",
+    "Spectrum": "spectrum",
 }
 
-__all__ = ["Analysed", "Blind", "Layers", "Maps", "Slices"]
+__all__ = ["Analysed", "Blind", "Distributional", "Layers", "Maps", "Moments", "Slices", "Spectrum"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 
 from .analyses.blind import Blind
+from .analyses.distributional import Distributional
 from .analyses.layers import Layers
 from .analyses.maps import Maps
+from .analyses.moments import Moments
 from .analyses.slices import Slices
+from .analyses.spectrum import Spectrum
 from .options import Command
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ ANALYSES: dict[str, type[Command]] = {
     "layers": Layers,
     "maps": Maps,
     "slices": Slices,
+    "spectrum": Spectrum,
+    "moments": Moments,
+    "distributional": Distributional,
     "blind": Blind,
 }
 
