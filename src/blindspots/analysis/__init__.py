@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .layers import Layers
     from .page import Analysed
+    from .units import Units
 
 _HOME = {
     "Analysed": "page",
     "Layers": "layers",
+    "Units": "units",
 }
 
-__all__ = ["Analysed", "Layers"]
+__all__ = ["Analysed", "Layers", "Units"]
 
 
 def __getattr__(name: str) -> Any:

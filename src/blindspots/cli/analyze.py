@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 
 from .analyses.layers import Layers
+from .analyses.units import Units
 from .options import Command
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ANALYSES: dict[str, type[Command]] = {
     "layers": Layers,
+    "units": Units,
 }
 
 if TYPE_CHECKING:
