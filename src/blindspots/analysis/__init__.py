@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .layers import Layers
     from .page import Analysed
+    from .transfer import Transfer
     from .units import Units
 
 _HOME = {
     "Analysed": "page",
     "Layers": "layers",
+    "Transfer": "transfer",
     "Units": "units",
 }
 
-__all__ = ["Analysed", "Layers", "Units"]
+__all__ = ["Analysed", "Layers", "Transfer", "Units"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import tyro
 
 from .analyses.layers import Layers
+from .analyses.transfer import Transfer
 from .analyses.units import Units
 from .options import Command
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ANALYSES: dict[str, type[Command]] = {
     "layers": Layers,
+    "transfer": Transfer,
     "units": Units,
 }
 

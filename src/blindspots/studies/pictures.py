@@ -1,4 +1,4 @@
-"""Pictures of a study: grids of images, and flows drawn over the image that they bend."""
+"""Pictures of a study: grids of images, shares as colours, and flows drawn over the image that they bend."""
 
 from __future__ import annotations
 
@@ -39,6 +39,27 @@ def grid(
                 place.set_title(columns[column], fontsize=9)
             if column == 0:
                 place.set_ylabel(rows[row], rotation=0, ha="right", va="center")
+        return _png(figure)
+
+
+def heat(values: list[list[float | None]], rows: list[str], columns: list[str]) -> bytes:
+    """A PNG of shares in [0, 1] by row and column, as colours and in percent; None stays empty."""
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        # Inches, as in `grid`; names of columns stand upright.
+        width = 0.5 * len(columns) + 0.08 * max(map(len, rows)) + 0.6
+        height = 0.34 * len(rows) + 0.08 * max(map(len, columns)) + 0.4
+        figure = Figure(figsize=(max(3.0, width), height), layout="constrained")
+        axes = figure.subplots()
+        shares = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+        axes.imshow(shares, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
+        for (row, column), share in np.ndenumerate(shares):
+            if not np.isnan(share):
+                light = "white" if share > 0.6 else INK
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=light)
+        axes.set_xticks(range(len(columns)), columns, rotation=90)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
         return _png(figure)
 
 

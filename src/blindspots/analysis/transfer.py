@@ -1,0 +1,314 @@
+"""Transfer: how many of the images that were made for one network another gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from .. import noise as randomness
+from ..errors import BlindspotsError
+from ..lazy import torch
+from ..settings import above, one_of, plain
+from .distortions import amplified, distortion, gaussian
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..attack import Attack
+    from ..classifiers import Classifier
+    from ..data import ImageData
+    from ..several import Several
+    from ..universal import Perturbation
+    from .page import Analysed
+
+Counted = Literal["fooled", "both", "all"]
+Variant = Literal["attack", "perturbation", "amplified", "control", "noise"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+COUNTED: tuple[Counted, ...] = get_args(Counted)
+BLOCK = 512  # images attacked and judged at a time
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with labels and stable numbers, and the classes (J, B) that the judges give to them as they are."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+    before: Tensor
+
+
+@dataclass(frozen=True)
+class Made:
+    """Images that were made from those of a batch.
+
+    Attributes:
+        name: what they were made for, and by what.
+        source: number of the source, where there is one.
+        variant: how they were made.
+        images: (B, C, H, W).
+        right: (B,), images that the source got right as they were; all without a source.
+        success: (B,), those of them that fooled the source; all without a source.
+        targets: (B,), the classes they are to be taken for, if any.
+    """
+
+    name: str
+    source: int | None
+    variant: Variant
+    images: Tensor
+    right: Tensor
+    success: Tensor
+    targets: Tensor | None = None
+
+
+@dataclass
+class Row:
+    """A row of the matrix, while it is counted.
+
+    Sums (D, J) are by denominator, in the order of `COUNTED`, and by judge.
+    """
+
+    name: str
+    source: int | None
+    variant: Variant
+    targeted: bool
+    wrong: Tensor
+    of: Tensor
+    hits: Tensor
+    success: int = 0
+    attacked: int = 0
+    distortion: float = 0.0
+
+    @classmethod
+    def begun(cls, made: Made, judges: int) -> Row:
+        wrong, of, hits = (torch.zeros(len(COUNTED), judges, dtype=torch.int64) for _ in range(3))
+        return cls(made.name, made.source, made.variant, made.targets is not None, wrong, of, hits)
+
+    def add(self, batch: Batch, made: Made, after: Tensor) -> None:
+        """Count a batch of this row, with the classes (J, B) that the judges give to it."""
+        right = batch.before == batch.labels
+        everything = torch.ones_like(right)
+        counted = torch.stack((everything & made.success, right & made.right, everything))
+        self.of += counted.sum(2)
+        self.wrong += (counted & (after != batch.labels)).sum(2)
+        if made.targets is not None:
+            self.hits += (counted & (after == made.targets)).sum(2)
+        self.success += int(made.success.sum())
+        self.attacked += int(made.right.sum())
+        self.distortion += float(distortion(batch.images, made.images)[made.success].sum())
+
+    def told(self) -> dict[str, Any]:
+        """As JSON values: `wrong`, `of` and `hits` (images taken for their target) by denominator, a list over the
+        judges each; `distortion` is the mean over the images that fooled the source."""
+        sums = {"wrong": self.wrong, "of": self.of, "hits": self.hits}
+        return {
+            "name": self.name,
+            "source": self.source,
+            "variant": self.variant,
+            "targeted": self.targeted,
+            "success": self.success,
+            "attacked": self.attacked,
+            "distortion": self.distortion / self.success if self.success else None,
+            **{what: dict(zip(COUNTED, sums[what].tolist(), strict=True)) for what in sums},
+        }
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Rows are what images were made for, columns the networks that judge them, entries the error of the judge: the
+    share of images that it does not take for their label.
+
+    The images that are counted are chosen by `of`, and the numbers for every choice stand in the values:
+
+    fooled: those that the source got right before and wrong after, as in the paper. The diagonal is 100 %, and a
+    judge's own mistakes count. both: those that source and judge got right before; the diagonal is the success rate of
+    the attack. all: all images, attacked or not; the diagonal is 1 - robust accuracy.
+
+    Rows without a source (noise, perturbations from files) count all images for `fooled`, and those that the judge got
+    right for `both`. Rows of amplified images and of controls count the images of the row that they are made from.
+
+    Source: Szegedy et al. 2014, "Intriguing properties of neural networks", arXiv:1312.6199, section 4.2.
+    Differs from the paper: intervals; controls have the distortion of each image, after the clip to [0, 1].
+    """
+
+    name: ClassVar[str] = "transfer"
+    title: ClassVar[str] = "Transfer between networks"
+
+    attacks: tuple[Attack | Several, ...] = ()
+    """What makes the images."""
+    of: Counted = "fooled"
+    """Which images are counted: fooled, both or all."""
+    amplify: float | None = None
+    """Show also every change amplified to this distortion (root of the mean square, in pixel units)."""
+    control: bool = True
+    """Show also Gaussian noise of the same distortion, image by image."""
+    noise: tuple[float, ...] = ()
+    """Show also Gaussian noise of these distortions."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "of", COUNTED)
+        above(self, amplify=0)
+        if any(not 0 < level <= 1 for level in self.noise):
+            raise BlindspotsError(f"Transfer.noise must lie in (0, 1], got {self.noise}")
+
+    def __call__(
+        self,
+        sources: Sequence[Any],
+        data: Any,
+        *,
+        judges: Sequence[Any] | None = None,
+        perturbations: Sequence[Perturbation | str | Path] = (),
+        targets: str | int | None = None,
+        seed: int = 0,
+        out: str | Path | None = None,
+    ) -> Analysed:
+        """Fill the matrix.
+
+        Args:
+            sources: what the attacks are run against: classifiers, or anything that `bs.classifier` takes.
+            data: labelled images, as `bs.dataset` takes them; of any number, read in blocks.
+            judges: the networks that judge; the sources by default.
+            perturbations: fitted before, or their files; one row each.
+            targets: a class, or random, least-likely or second; untargeted by default.
+            seed: of the attacks and of noise.
+            out: folder to write page and JSON into.
+
+        Returns:
+            values: `judges` by name, `of`, and `rows`, see `Row.told`.
+
+        Raises:
+            BlindspotsError: nothing to judge, or models that do not take these images or tell other classes apart.
+        """
+        from ..data import dataset
+        from ..wrapping import classifier
+        from .page import analysed
+        from .transfer_page import blocks
+
+        models, images = [classifier(model) for model in sources], dataset(data)
+        columns = models if judges is None else [classifier(model) for model in judges]
+        fitted = {_called(given): _loaded(given) for given in perturbations}
+        rows = self.measure(models, images, columns, perturbations=fitted, targets=targets, seed=seed)
+        attacks = [{"name": attack.name, **plain(attack)} for attack in self.attacks]
+        values = {"judges": named(columns), "of": self.of, "targets": targets, "attacks": attacks, "rows": rows}
+        every = tuple({id(model): model for model in (*models, *columns)}.values())
+        return analysed(self.name, self.title, blocks(values), values, models=every, data=images, seed=seed, out=out)
+
+    def measure(
+        self,
+        sources: Sequence[Classifier],
+        data: ImageData,
+        judges: Sequence[Classifier],
+        *,
+        perturbations: dict[str, Perturbation] | None = None,
+        targets: str | int | None = None,
+        seed: int = 0,
+    ) -> list[dict[str, Any]]:
+        """The rows alone, as JSON values: attacks by source, perturbations by name, then what is made from them."""
+        perturbations = perturbations or {}
+        if not judges or not ((sources and self.attacks) or perturbations or self.noise):
+            raise BlindspotsError(
+                "a transfer matrix needs judges, and something to judge: give sources and attacks, perturbations, or "
+                "noise"
+            )
+        if targets == "all":
+            raise BlindspotsError(
+                "a transfer matrix takes one target for each image, got 'all': give random or a class"
+            )
+        agree([*sources, *judges], data)
+        for fitted in perturbations.values():
+            fitted.check(data.shape)
+        rows: dict[tuple[Variant, str], Row] = {}
+        for images, labels, index in data.batches(BLOCK):
+            batch = Batch(images, labels, index, predictions(judges, images))
+            for made in self._made(batch, sources, perturbations, targets, seed):
+                row = rows.setdefault((made.variant, made.name), Row.begun(made, len(judges)))
+                row.add(batch, made, predictions(judges, made.images))
+        return [row.told() for row in sorted(rows.values(), key=lambda row: VARIANTS.index(row.variant))]
+
+    def _made(
+        self,
+        batch: Batch,
+        sources: Sequence[Classifier],
+        perturbations: dict[str, Perturbation],
+        targets: str | int | None,
+        seed: int,
+    ) -> Iterator[Made]:
+        """All that is made from a batch."""
+        every = torch.ones_like(batch.labels, dtype=torch.bool)
+        for number, (model, called) in enumerate(zip(sources, named(sources), strict=True)):
+            for attack in self.attacks:
+                name = called if len(self.attacks) == 1 else f"{called}, {attack.name}"
+                result = attack(model, batch.images, batch.labels, targets=targets, index=batch.index, seed=seed)
+                right = result.clean_correct
+                yield from self._with_variants(
+                    batch,
+                    Made(name, number, "attack", result.images, right, result.success & right, result.targets),
+                    seed,
+                )
+        for name, fitted in perturbations.items():
+            images = fitted.apply(batch.images)
+            yield from self._with_variants(batch, Made(name, None, "perturbation", images, every, every), seed)
+        for level in self.noise:
+            keys = randomness.key(seed, batch.index, "transfer", f"{level:g}")
+            yield Made(f"Gaussian {level:g}", None, "noise", gaussian(batch.images, level, keys), every, every)
+
+    def _with_variants(self, batch: Batch, made: Made, seed: int) -> Iterator[Made]:
+        """The images themselves, and what is made from them."""
+        yield made
+        if self.amplify is not None:
+            louder = amplified(batch.images, made.images, self.amplify)
+            yield replace(made, variant="amplified", images=louder)
+        if self.control:
+            keys = randomness.key(seed, batch.index, "transfer", made.name)
+            drawn = gaussian(batch.images, distortion(batch.images, made.images), keys)
+            yield replace(made, variant="control", images=drawn)
+
+
+def predictions(judges: Sequence[Classifier], images: Tensor) -> Tensor:
+    """The classes (J, B) that the judges give to the images (B, C, H, W)."""
+    return torch.stack([judge.logits(images).argmax(1).cpu() for judge in judges])
+
+
+def named(models: Sequence[Classifier]) -> list[str]:
+    """The names of models, numbered where two have the same."""
+    names = [model.name for model in models]
+    return [
+        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
+
+
+def agree(models: Sequence[Classifier], data: ImageData) -> None:
+    """Refuse models that do not take the images of the data, or that tell different classes apart."""
+    first, classes = data.batch(0, 1)[0], []
+    for model in models:
+        try:
+            classes.append(model.logits(first).shape[1])
+        except RuntimeError as error:
+            raise BlindspotsError(
+                f"model '{model.name}' cannot take the images of '{data.name}', of shape {data.shape} "
+                f"({str(error).splitlines()[0]}): give models of the same input"
+            ) from error
+        if classes[-1] != classes[0]:
+            raise BlindspotsError(
+                f"model '{model.name}' tells {classes[-1]} classes apart and '{models[0].name}' {classes[0]}: give "
+                "models of the same classes"
+            )
+    greatest = int(data.labels.max())
+    if greatest >= classes[0]:
+        raise BlindspotsError(
+            f"'{data.name}' has images of class {greatest}, and the models tell {classes[0]} classes apart: give the "
+            "data they were trained for"
+        )
+
+
+def _loaded(given: Perturbation | str | Path) -> Perturbation:
+    from ..universal import Perturbation
+
+    return given if isinstance(given, Perturbation) else Perturbation.load(given)
+
+
+def _called(given: Perturbation | str | Path) -> str:
+    return f"{Path(given).stem}" if isinstance(given, str | Path) else given.method
