@@ -104,13 +104,25 @@ class Units:
         from .units_page import blocks
 
         wrapped, images = classifier(model), dataset(data)
-        enough(images, self.top, "Units.top")
-        width = self._features(wrapped, images.batch(0, 1)[0]).shape[1]
+        values = self.measure(wrapped, images, seed=seed)
+        return analysed(
+            self.name,
+            self.title,
+            blocks(self, values, images),
+            values,
+            models=(wrapped,),
+            data=images,
+            seed=seed,
+            out=out,
+        )
+
+    def measure(self, model: Classifier, data: ImageData, *, seed: int = 0) -> dict[str, Any]:
+        """The values alone."""
+        enough(data, self.top, "Units.top")
+        width = self._features(model, data.batch(0, 1)[0]).shape[1]
         chosen = _choose(width, self.units, seed)
-        best = self._stream(wrapped, images, width, chosen, seed)
-        found = self._measured(images, best, chosen)
-        kinds: dict[str, list[dict[str, Any]]] = {kind: found[kind] for kind in KINDS}
-        values = {
+        kinds = self._measured(data, self._stream(model, data, width, chosen, seed), chosen)
+        return {
             "layer": self.layer,
             "width": width,
             "constant": len(chosen) - len(kinds["units"]),
@@ -132,16 +144,6 @@ class Units:
             },
             **kinds,
         }
-        return analysed(
-            self.name,
-            self.title,
-            blocks(self, values, images),
-            values,
-            models=(wrapped,),
-            data=images,
-            seed=seed,
-            out=out,
-        )
 
     def _features(self, model: Classifier, images: Tensor) -> Tensor:
         """phi (B, d) of images (B, C, H, W), on the CPU."""
