@@ -56,21 +56,17 @@ def blocks(settings: Units, values: dict[str, Any], data: ImageData) -> list[Blo
 
 
 def _sheet(settings: Units, values: dict[str, Any], data: ImageData, kind: str) -> Block:
-    from ..studies.pictures import grid
+    from ..studies.pictures import sheet
 
     lines = values[kind][: settings.shown]
     words = {"units": "unit", "directions": "direction", "random": "set"}
-    images = {
-        (row, column): image
-        for row, line in enumerate(lines)
-        for column, image in enumerate(data.take(torch.tensor(line["rows"]))[0])
-    }
-    names = [f"{words[kind]} {line['number']}, {percent(line['purity'])}" for line in lines]
-    columns = [str(rank) for rank in range(1, settings.top + 1)]
     return Picture(
         f"{kind}.png",
-        grid(images, names, columns, set()),
-        f"Top images of {NAMES[kind]}, with purity: the first of those measured, not chosen",
+        sheet(
+            [data.take(torch.tensor(line["rows"]))[0] for line in lines],
+            [f"{words[kind]} {line['number']}, {percent(line['purity'])}" for line in lines],
+        ),
+        f"Top images of {NAMES[kind]}, best first, with purity: the first of those measured, not chosen",
     )
 
 

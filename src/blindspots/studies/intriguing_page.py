@@ -53,8 +53,8 @@ def networks(errors: Sequence[Values], rows: Sequence[Values]) -> list[Block]:
         Title("Six networks"),
         Paragraph(
             "Sigmoid units, images in [0, 1], lambda * sum(w^2) / k added to the loss for each layer of k units. "
-            "AE400-10 is trained as a whole here, without the paper's autoencoder. Distortion is sqrt(mean of squared changes): "
-            "in the paper the level at which all images are misread, here the mean of the smallest found by "
+            "AE400-10 is trained as a whole here, without the paper's autoencoder. Distortion is sqrt(mean of squared "
+            "changes): in the paper the level at which all images are misread, here the mean of the smallest found by "
             "box-constrained L-BFGS towards a random class, over the training images that reach it."
         ),
         Table(
@@ -93,7 +93,7 @@ def simplified(rows: Sequence[Values]) -> list[Block]:
     return [
         Title("By the simplified attack"),
         Paragraph(
-            "Adam on |r|_1 + loss with one weight, from noise (legacy-l1), on fewer of the same images, and towards the "
+            "Adam on |r|_1 + loss with one weight, from noise (legacy-l1), on fewer of the same images and towards the "
             f"same classes. {COUNTED}"
         ),
         Table("Targets reached and distortion", ("network", "targets reached", "distortion"), reached),

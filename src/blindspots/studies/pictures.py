@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -39,6 +40,26 @@ def grid(
                 place.set_title(columns[column], fontsize=9)
             if column == 0:
                 place.set_ylabel(rows[row], rotation=0, ha="right", va="center")
+        return _png(figure)
+
+
+def sheet(rows: list[Tensor], names: list[str]) -> bytes:
+    """A PNG of rows of images (k, C, H, W), each row under its name."""
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        count, _, height, width = rows[0].shape
+        gap = max(1, height // 14)
+        # One picture of all, with white between: an axis for each image would take seconds.
+        padded = [torch.nn.functional.pad(row, (0, gap, 0, gap), value=1.0) for row in rows]
+        whole = torch.cat([torch.cat([*row], 2) for row in padded], 1)
+        figure = Figure(
+            figsize=(0.6 * count + 0.08 * max(map(len, names)) + 0.4, 0.6 * height / width * len(rows) + 0.2),
+            layout="constrained",
+        )
+        axes = figure.subplots()
+        _show(axes, whole)
+        _bare(axes)
+        axes.set_yticks([(height + gap) * row + height / 2 for row in range(len(rows))], names)
+        axes.tick_params(length=0)
         return _png(figure)
 
 
