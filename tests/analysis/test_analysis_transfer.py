@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import blindspots as bs
@@ -167,4 +169,24 @@ def test_the_command_writes_matrix_and_heat_map(tmp_path: Path, monkeypatch: pyt
     values = json.loads((tmp_path / "out/transfer.json").read_text())
     assert len(values["judges"]) == 2
     assert [row["of"]["all"] for row in values["rows"]] == [[40, 40]] * 4
-    assert (tmp_path / "out/transfer.html").read_text().count("data:image/png") == 1
+    assert (tmp_path / "out/transfer.html").read_text().count("data:image/png") == 2
+
+
+def test_a_torchvision_network_and_a_folder_of_images(tmp_path: Path) -> None:
+    """The run of the paper on AlexNet and ImageNet, with random weights and three pictures."""
+    model = bs.classifier("torchvision:shufflenet_v2_x0_5", batch=3)
+    draw = np.random.default_rng(0)
+    for number in range(3):
+        (tmp_path / "val" / "kind").mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "val" / "kind" / f"{number}.png")
+    folder = f"imagefolder:{tmp_path / 'val'}"
+    images = bs.dataset(folder, size=32).batch(0, 3)[0]
+    commonest = int(model.logits(images).argmax(1).mode().values)
+    data = bs.dataset(folder, size=32, labels={"kind": commonest})
+    attack = bs.Szegedy(radius=56, steps=10, rounds=1)
+    done = bs.analysis.Transfer((attack,))([model], data, targets=(commonest + 1) % 1000, out=tmp_path / "out")
+    row = done.values["rows"][0]
+    assert row["success"] == row["attacked"] > 0
+    assert row["hits"]["fooled"] == [row["success"]]
+    assert (tmp_path / "out/transfer/changes.png").is_file()

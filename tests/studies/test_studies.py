@@ -50,7 +50,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stadv, "ablation", lambda steps: (every(steps)[0], every(steps)[9], every(steps)[-1]))
     monkeypatch.setattr(szegedy, "QUICK", szegedy.Size(None, 3, 4, 1, steps=20))
     monkeypatch.setattr(szegedy, "NETS", (szegedy.NETS[0], szegedy.NETS[3]))
-    monkeypatch.setattr(intriguing, "QUICK", intriguing.Size(None, 3, 4, 2, steps=20))
+    monkeypatch.setattr(intriguing, "QUICK", intriguing.Size(None, 3, 4, 2, 1, steps=20))
     monkeypatch.setattr(intriguing, "NETS", intriguing.NETS[:4])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 from .. import noise as randomness
 from ..errors import BlindspotsError
 from ..lazy import torch
-from ..settings import above, one_of, plain
+from ..settings import above, at_least, one_of, plain
 from .distortions import amplified, distortion, gaussian
 
 if TYPE_CHECKING:
@@ -146,10 +146,13 @@ class Transfer:
     """Show also Gaussian noise of the same distortion, image by image."""
     noise: tuple[float, ...] = ()
     """Show also Gaussian noise of these distortions."""
+    shown: int = 4
+    """Images shown of each attack, the first that fooled their source."""
 
     def __post_init__(self) -> None:
         one_of(self, "of", COUNTED)
         above(self, amplify=0)
+        at_least(self, shown=0)
         if any(not 0 < level <= 1 for level in self.noise):
             raise BlindspotsError(f"Transfer.noise must lie in (0, 1], got {self.noise}")
 
@@ -189,11 +192,22 @@ class Transfer:
         models, images = [classifier(model) for model in sources], dataset(data)
         columns = models if judges is None else [classifier(model) for model in judges]
         fitted = {_called(given): _loaded(given) for given in perturbations}
-        rows = self.measure(models, images, columns, perturbations=fitted, targets=targets, seed=seed)
+        seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+        def see(batch: Batch, made: Made) -> None:
+            kept = seen.setdefault(made.name, [])
+            for place in made.success.nonzero().squeeze(1)[: self.shown - len(kept)].tolist():
+                kept.append((batch.images[place], made.images[place]))
+
+        rows = self.measure(
+            models, images, columns, perturbations=fitted, targets=targets, seed=seed, see=see if self.shown else None
+        )
         attacks = [{"name": attack.name, **plain(attack)} for attack in self.attacks]
         values = {"judges": named(columns), "of": self.of, "targets": targets, "attacks": attacks, "rows": rows}
         every = tuple({id(model): model for model in (*models, *columns)}.values())
-        return analysed(self.name, self.title, blocks(values), values, models=every, data=images, seed=seed, out=out)
+        return analysed(
+            self.name, self.title, blocks(values, seen), values, models=every, data=images, seed=seed, out=out
+        )
 
     def measure(
         self,
@@ -204,8 +218,12 @@ class Transfer:
         perturbations: dict[str, Perturbation] | None = None,
         targets: str | int | None = None,
         seed: int = 0,
+        see: Callable[[Batch, Made], None] | None = None,
     ) -> list[dict[str, Any]]:
-        """The rows alone, as JSON values: attacks by source, perturbations by name, then what is made from them."""
+        """The rows alone, as JSON values: attacks by source, perturbations by name, then what is made from them.
+
+        `see` is shown what attacks and perturbations make, batch by batch.
+        """
         perturbations = perturbations or {}
         if not judges or not ((sources and self.attacks) or perturbations or self.noise):
             raise BlindspotsError(
@@ -225,6 +243,8 @@ class Transfer:
             for made in self._made(batch, sources, perturbations, targets, seed):
                 row = rows.setdefault((made.variant, made.name), Row.begun(made, len(judges)))
                 row.add(batch, made, predictions(judges, made.images))
+                if see is not None and made.variant in ("attack", "perturbation"):
+                    see(batch, made)
         return [row.told() for row in sorted(rows.values(), key=lambda row: VARIANTS.index(row.variant))]
 
     def _made(

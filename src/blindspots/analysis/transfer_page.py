@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..evaluation.intervals import share
+from ..lazy import torch
 from ..report.words import interval, number, percent
 from ..studies.page import Block, Paragraph, Picture, Table, Title
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 COUNTS = {
     "fooled": "Counted are the images that the source got right before and wrong after (rows without a source: all "
@@ -25,8 +29,11 @@ PREFIX = {
 }
 
 
-def blocks(values: dict[str, Any]) -> list[Block]:
-    """Titles, tables and the heat map; `values` are those of `Transfer`."""
+Seen = dict[str, "list[tuple[Tensor, Tensor]]"]
+
+
+def blocks(values: dict[str, Any], seen: Seen) -> list[Block]:
+    """Titles, tables and the heat map; `values` are those of `Transfer`, `seen` some images, clean and changed."""
     rows, judges, of = values["rows"], values["judges"], values["of"]
     targeted = any(row["targeted"] for row in rows)
     made = [
@@ -49,7 +56,25 @@ def blocks(values: dict[str, Any]) -> list[Block]:
             ("made for", "fooled the source", "distortion"),
             made,
         ),
+        *_changes(seen),
     ]
+
+
+def _changes(seen: Seen) -> list[Block]:
+    """Images, the same changed, and the change stretched to all greys, a row for each attack."""
+    from ..studies.pictures import sheet, stretched
+
+    shown = {name: pairs for name, pairs in seen.items() if pairs}
+    if not shown:
+        return []
+    most = max(map(len, shown.values()))
+    rows = []
+    for pairs in shown.values():
+        row = [picture for clean, changed in pairs for picture in (clean, changed, stretched(changed - clean))]
+        row += [torch.ones_like(row[0])] * (3 * (most - len(pairs)))
+        rows.append(torch.stack(row))
+    caption = "The first images that fooled their source: as given, changed, and the change, stretched to all greys"
+    return [Picture("changes.png", sheet(rows, [*shown]), caption)]
 
 
 def title(row: dict[str, Any]) -> str:

@@ -14,8 +14,11 @@ import torch
 from ..analysis.transfer import Transfer
 from ..analysis.units import Units
 from ..attacks import LegacyL1, Szegedy
+from ..data import dataset
 from ..data.subset import stratified
+from ..models import build, save_model
 from ..settings import plain
+from ..training.without_labels import WithoutLabels, fit_detector
 from . import intriguing_page as page
 from .notebook import Notebook, Values
 from .page import Block
@@ -32,17 +35,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Size:
     """Training images (None: all), epochs, images attacked for each network, those attacked by the simplified attack,
-    and its steps of Adam."""
+    epochs without labels, and steps of the simplified attack."""
 
     training: int | None
     epochs: int
     images: int
     simplified: int
+    filters: int
     steps: int = 3000
 
 
-QUICK = Size(6_000, 8, 64, 16)
-FULL = Size(None, 30, 1_000, 64)
+QUICK = Size(6_000, 8, 64, 16, 2)
+FULL = Size(None, 30, 1_000, 64, 5)
 
 # Networks of the second study: name, network, half of the training set, and what is added to the seed, so that two of
 # the same shape begin at other weights.
@@ -86,6 +90,7 @@ class IntriguingStudy(Study):
             *page.simplified(simple),
             *page.across_halves(shares, parts),
             *page.units(*self._units(book, cells[3])),
+            *page.detector(*self._detector(book, attack)),
         ]
 
     def _matrix(
@@ -124,6 +129,36 @@ class IntriguingStudy(Study):
             shares.append((*on, 1 - told["accuracy"]))
         return cells, shares
 
+    def _detector(self, book: Notebook, attack: Attack) -> tuple[Values, Values]:
+        """A quocnet that learned without labels, and a detector of one class on top of it: errors, and the row of its
+        smallest changes, on as many test images of the class as others."""
+        cell, learning = "train-detector", WithoutLabels(epochs=self.size.filters)
+
+        def work() -> tuple[Values, dict[str, Tensor]]:
+            train = one_against_all(self.images("train", self.size.training))
+            torch.manual_seed(self.seed)
+            network = build("quocnet", classes=2, channels=train.shape[0], size=train.shape[1])
+            assert isinstance(network, torch.nn.Sequential)
+            told = learning.fit(network, train, seed=self.seed)
+            fit_detector(network, train)
+            info = {"objective": told, "images": len(train)}
+            path = book.path / "models" / "detector" / "model.safetensors"
+            save_model(path, network, network="quocnet", settings={}, shape=train.shape, classes=2, info=info)
+            return info, {}
+
+        book.cell(cell, {**plain(learning), "limit": self.size.training}, work)
+        test = one_against_all(self.images("test"))
+        found = {"error": error(self, book, cell, "test", test), "share": float(test.labels.double().mean())}
+        half = self.size.images // 2
+        rows = torch.cat([(test.labels == label).nonzero().squeeze(1)[:half] for label in (0, 1)])
+
+        def fool() -> tuple[Values, dict[str, Tensor]]:
+            model = self.model(book, cell)
+            return {"rows": Transfer((attack,)).measure([model], test.part(rows), [model], seed=self.seed)}, {}
+
+        made = book.cell("detector-fooled", {**plain(attack), "count": len(rows)}, fool)[0]["rows"]
+        return found, {row["variant"]: row for row in made}
+
     def _units(self, book: Notebook, cell: str) -> tuple[Units, Values, ImageData]:
         """Units and random directions of the last hidden layer, on the test images."""
         look, data = Units("sigmoid2"), self.images("test")
@@ -132,3 +167,9 @@ class IntriguingStudy(Study):
             return {"found": look.measure(self.model(book, cell), data, seed=self.seed)}, {}
 
         return look, book.cell("units", plain(look), work)[0]["found"], data
+
+
+def one_against_all(data: ImageData, label: int = 0) -> ImageData:
+    """The images of the data, labelled 1 where they are of this class and 0 where they are not."""
+    images = torch.cat([images for images, _, _ in data.batches(2000)])
+    return dataset((images, (data.labels == label).long()), split=data.split)

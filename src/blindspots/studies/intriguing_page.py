@@ -146,6 +146,33 @@ def units(look: Units, values: Values, data: ImageData) -> list[Block]:
     ]
 
 
+def detector(found: Values, made: dict[str, Values]) -> list[Block]:
+    """The detector on filters that were learned without labels."""
+    attack, control = made["attack"], made["control"]
+    line = (
+        percent(found["error"]),
+        percent(found["share"]),
+        rate(attack["success"], attack["attacked"]),
+        number(attack["distortion"]),
+        rate(control["wrong"]["fooled"][0], control["of"]["fooled"][0]),
+    )
+    return [
+        Title("A detector on filters learned without labels"),
+        Paragraph(
+            "The paper fools a detector on a network of a billion weights that learned from video without labels "
+            "(QuocNet). Here is a small relative: local filters that are nowhere shared, l2 pooling and local contrast "
+            "normalisation, learned by reconstruction with a sparse penalty on the pools; a linear detector of the "
+            "first class stands on top, and the filters stay as they are. Half of the images attacked are of the class."
+        ),
+        Table(
+            "Detector of the first class, on test images",
+            ("network", "test error", "share of the class", "fooled by box-constrained L-BFGS", "mean distortion",
+             "fooled by noise of that distortion"),
+            [("quocnet", *line)],
+        ),
+    ]  # fmt: skip
+
+
 def beside(caption: str, rows: Sequence[Values], names: Sequence[str], paper: Sequence[Sequence[float]]) -> Table:
     """The matrix of errors, each entry after that of the paper."""
     lines = [

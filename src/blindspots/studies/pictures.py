@@ -43,6 +43,11 @@ def grid(
         return _png(figure)
 
 
+def stretched(change: Tensor) -> Tensor:
+    """A picture (C, H, W) of a change: grey is none, black and white the largest."""
+    return 0.5 + change / (2 * change.abs().max().clamp(min=1e-12))
+
+
 def sheet(rows: list[Tensor], names: list[str]) -> bytes:
     """A PNG of rows of images (k, C, H, W), each row under its name."""
     with mpl.rc_context({"font.size": 9, "text.color": INK}):

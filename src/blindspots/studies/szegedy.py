@@ -15,7 +15,7 @@ from ..settings import plain
 from ..training import TrainSettings
 from .notebook import Notebook, Values
 from .page import Block, Paragraph, Picture, Table, Title
-from .pictures import grid
+from .pictures import grid, stretched
 from .study import Study, rate, told
 from .szegedy_nets import NETS, Net, trained
 
@@ -69,8 +69,7 @@ class SzegedyStudy(Study):
             rows.append(self._row(net, errors, targeted, untargeted))
             for column, part in enumerate(("clean", "targeted")):
                 pictured[number_, column] = images[part][0]
-            change = images["targeted"][0] - images["clean"][0]
-            pictured[number_, 2] = 0.5 + change / (2 * change.abs().max().clamp(min=1e-12))
+            pictured[number_, 2] = stretched(images["targeted"][0] - images["clean"][0])
         legacy = self._legacy(book)
         names = [f"{net.name} {net.decay}" for net in NETS]
         return [
