@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import analysis as analysis
+    from . import style as style
     from .attack import Attack as Attack
     from .attacks import APGD as APGD
     from .attacks import APGDT as APGDT
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .attacks import SimBA as SimBA
     from .attacks import Square as Square
     from .attacks import StAdv as StAdv
+    from .attacks import Style as Style
     from .attacks import Szegedy as Szegedy
     from .attacks import UniformNoise as UniformNoise
     from .attacks import Universal as Universal
@@ -120,6 +122,7 @@ _HOME = {
     "PDPGD": "attacks",
     "SigmaZero": "attacks",
     "StAdv": "attacks",
+    "Style": "attacks",
     "Szegedy": "attacks",
     "TrainSettings": "training",
     "UAP": "universal",
@@ -138,7 +141,7 @@ _HOME = {
 }
 
 # Packages that are named whole, as in bs.analysis.Maps.
-_PACKAGES = ("analysis",)
+_PACKAGES = ("analysis", "style")
 
 __all__ = ["__version__", *_HOME, *_PACKAGES]
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from style_file import style_file
+
 from blindspots.attack import Attack
 from blindspots.attacks import ATTACKS
 
 # Radii at which some of the images of the victim are fooled and some are not.
-RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25, "affine": 0.25, "flow-linf": 0.03}
+RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25, "affine": 0.25, "flow-linf": 0.03, "style": 0.25}
 
 # Fitted by UAP("0.2", rate=1.0, screen=1, epochs=4) to uniform noise, as the victim's images are, towards class 0, the
 # commonest of their random targets.
@@ -60,6 +62,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sigma-zero": {"steps": 8, "rate": 0.1, "tau": 0.05},
     "brendel-bethge": {"steps": 8, "draws": 6, "polish": 2},
     "perturbation": {"path": str(PERTURBATION)},
+    "style": {"path": str(style_file()), "draws": 3, "levels": 2},
 }
 
 # Further settings that take another way through the code.

@@ -56,6 +56,7 @@ NESTED: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
     ("geoda", "draws", {}, (0, 1, 5)),
     ("nes", "queries", {}, (3, 20, 60)),
     ("spsa", "queries", {}, (3, 20, 60)),
+    ("style", "draws", {}, (1, 2, 3)),
 ]
 # Fields of which more means a longer search; an attack that has one must be in NESTED with it.
 LONGER = {"steps", "restarts", "draws", "rounds", "halvings", "rivals", "queries"}

@@ -41,5 +41,5 @@ def test_attacks_describe_themselves(name: str) -> None:
     kind = ATTACKS[name]
     assert kind.name == name
     assert kind.summary
-    assert set(kind.norms) <= {"linf", "l2", "l1", "l0", "flow", "affine", "flow-linf"}
+    assert set(kind.norms) <= {"linf", "l2", "l1", "l0", "flow", "affine", "flow-linf", "style"}
     assert kind.__doc__

@@ -16,19 +16,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .blind import Blind
     from .layers import Layers
+    from .maps import Maps
     from .page import Analysed
+    from .slices import Slices
     from .transfer import Transfer
     from .units import Units
 
 _HOME = {
     "Analysed": "page",
+    "Blind": "blind",
     "Layers": "layers",
+    "Maps": "maps",
+    "Slices": "slices",
     "Transfer": "transfer",
     "Units": "units",
 }
 
-__all__ = ["Analysed", "Layers", "Transfer", "Units"]
+__all__ = ["Analysed", "Blind", "Layers", "Maps", "Slices", "Transfer", "Units"]
 
 
 def __getattr__(name: str) -> Any:

@@ -156,13 +156,10 @@ class Layers:
         from .page import analysed
 
         wrapped, images = classifier(model), dataset(data)
-        seen: dict[str, list[tuple[int, ...]]] = {name: [] for name in layer_names(wrapped.module)}
-        shown = wrapped.accept(images.batch(0, 1)[0])
-        wrapped.layout(shown)
-        with wrapped.session(), torch.no_grad(), _shapes(wrapped.module, seen):
-            wrapped.forward(shown)
+        order = traced(wrapped, wrapped.accept(images.batch(0, 1)[0]))
         rows = []
-        for name, shapes in seen.items():
+        for name in layer_names(wrapped.module):
+            shapes = [shape for ran, shape in order if ran == name]
             layer = find_layer(wrapped.module, name)
             weights = sum(math.prod(weight.shape) for weight in layer.parameters(recurse=False))
             shape = list(shapes[0][1:]) if shapes else None
@@ -181,18 +178,26 @@ class Layers:
         )
 
 
-@contextmanager
-def _shapes(module: nn.Module, seen: dict[str, list[tuple[int, ...]]]) -> Iterator[None]:
-    """Note the shape of every answer of every layer; answers that are no tensors count as the shape ()."""
+def traced(model: Classifier, images: Tensor) -> list[tuple[str, tuple[int, ...]]]:
+    """The layers that run for a model batch of images, in the order in which they end: name, shape of the answer.
+
+    Answers that are no tensors have the shape (). Not inside another hook.
+    """
+    order: list[tuple[str, tuple[int, ...]]] = []
     handles = []
+    model.layout(images)
     try:
-        for name, kept in seen.items():
+        for name, layer in model.module.named_modules():
+            if not name:
+                continue
 
-            def hook(layer: nn.Module, inputs: Any, answer: Any, kept: list[tuple[int, ...]] = kept) -> None:
-                kept.append(tuple(answer.shape) if isinstance(answer, torch.Tensor) else ())
+            def hook(layer: nn.Module, inputs: Any, answer: Any, name: str = name) -> None:
+                order.append((name, tuple(answer.shape) if isinstance(answer, torch.Tensor) else ()))
 
-            handles.append(find_layer(module, name).register_forward_hook(hook))
-        yield
+            handles.append(layer.register_forward_hook(hook))
+        with model.session(), torch.no_grad():
+            model.forward(images, exact=True)
     finally:
         for handle in handles:
             handle.remove()
+    return order

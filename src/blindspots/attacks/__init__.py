@@ -36,6 +36,7 @@ from .simba import SimBA
 from .spsa import SPSA
 from .square import Square
 from .stadv import StAdv
+from .style import Style
 from .szegedy import Szegedy
 from .universal import Universal
 
@@ -46,7 +47,7 @@ ATTACKS: dict[str, type[Attack] | type[Several]] = {
         *(DeepFool, DDN, FMN, CW, EAD, FAB, PDPGD, SigmaZero, BrendelBethge),
         *(Szegedy, LegacyL1, StAdv, Affine, FlowBall),
         *(Square, SimBA, NES, SPSA, Boundary, HopSkipJump, GeoDA),
-        Universal,
+        *(Universal, Style),
         *(APGDNearest, Fast, AutoAttack, Ensemble),
     )
 }
@@ -94,6 +95,7 @@ __all__ = [
     "SimBA",
     "Square",
     "StAdv",
+    "Style",
     "Szegedy",
     "UniformNoise",
     "Universal",

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
+from .analyses.blind import Blind
 from .analyses.layers import Layers
+from .analyses.maps import Maps
+from .analyses.slices import Slices
 from .analyses.transfer import Transfer
 from .analyses.units import Units
 from .options import Command
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 
 ANALYSES: dict[str, type[Command]] = {
     "layers": Layers,
+    "maps": Maps,
+    "slices": Slices,
+    "blind": Blind,
     "transfer": Transfer,
     "units": Units,
 }

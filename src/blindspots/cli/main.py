@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import BlindspotsError
-from . import analyze, attack, evaluate, fit, listing, reproduce, runs, train
+from . import analyze, attack, evaluate, fit, listing, reproduce, runs, style, train
 from .options import Command
 
 COMMANDS: dict[str, type[Command]] = {
@@ -21,6 +21,7 @@ COMMANDS: dict[str, type[Command]] = {
     "fit": fit.Fit,
     "train": train.Train,
     "analyze": analyze.Analyze,
+    "style": style.Style,
     "reproduce": reproduce.Reproduce,
     "show": runs.Show,
     "report": runs.Report,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..attack import Attack
-from ..attacks import Fast, StAdv, UniformNoise
+from ..attacks import Fast, StAdv, UniformNoise, attack_named
+from ..config import make_attack, parse_attack, with_own_radius
 from ..errors import BlindspotsError
 from ..several import Several
 
@@ -38,3 +39,16 @@ def default_attacks(data: str, norm: str = "linf", radii: tuple[str, ...] = ()) 
     for radius in radii or default_radii(data, norm):
         attacks += [UniformNoise(radius, norm), Fast(radius, norm)]  # type: ignore[arg-type]
     return [*attacks, StAdv(steps=STADV_STEPS, halvings=STADV_HALVINGS, restarts=0)]
+
+
+def usual_attack(text: str, data: str) -> Attack | Several:
+    """The attack as written on the command line, at the largest usual radius of this data where it has none itself.
+
+    >>> str(usual_attack("fgsm", "digits").radius), str(usual_attack("stadv:tau=0.1", "digits").radius)
+    ('0.15', '5.0')
+    """
+    given = with_own_radius(parse_attack(text))
+    if "radius" not in given:
+        norm = str(given.get("norm", attack_named(str(given["name"])).norms[0]))
+        given["radius"] = default_radii(data, norm)[-1]
+    return make_attack(given)

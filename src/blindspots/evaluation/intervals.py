@@ -6,9 +6,11 @@ binomial", Biometrika 26 (1934). Exact in the sense that the true share lies ins
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from scipy.special import betainc, betaincinv
+import numpy as np
+from scipy.special import betainc, betaincinv, stdtrit
 
 LEVEL = 0.95
 
@@ -44,3 +46,20 @@ def at_least(count: int, of: int, chance: float) -> float:
     0.000977
     """
     return 1.0 if count <= 0 else float(betainc(count, of - count + 1, chance))
+
+
+def mean(values: Sequence[float], level: float = LEVEL) -> dict[str, Any]:
+    """The mean of independent values with Student's interval: count, value, low, high; None where it has none.
+
+    Exact for normal values, and close for a few dozen of any bounded kind.
+    Source: "Student", "The probable error of a mean", Biometrika 6 (1908).
+
+    >>> {name: round(end, 4) for name, end in mean([1.0, 2.0, 3.0]).items()}
+    {'count': 3, 'value': 2.0, 'low': -0.4841, 'high': 4.4841}
+    """
+    count = len(values)
+    middle = float(np.mean(values)) if count else None
+    if middle is None or count < 2:
+        return {"count": count, "value": middle, "low": None, "high": None}
+    half = float(stdtrit(count - 1, (1 + level) / 2)) * float(np.std(values, ddof=1)) / count**0.5
+    return {"count": count, "value": middle, "low": middle - half, "high": middle + half}

@@ -32,6 +32,7 @@ MEASURES = {
     "flow": BENDS,
     "affine": ("affine", "rotation", "shift", "zoom", *BENDS),
     "flow-linf": ("flow-linf", "ball", *BENDS),
+    "style": ("style",),
 }
 
 

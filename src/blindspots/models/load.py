@@ -85,7 +85,7 @@ def _load(spec: str, weights: str | None, classes: int | None, channels: int | N
 
 def _from_file(spec: str, suffix: str, classes: int | None, channels: int | None, size: int | None) -> LoadedModel:
     if suffix == ".safetensors":
-        loaded = load_saved(spec, _untrained)
+        loaded = load_saved(spec, untrained)
         for what, given, own in (
             ("classes", classes, loaded.classes),
             ("channels", channels, loaded.shape[0] if loaded.shape else None),
@@ -102,7 +102,7 @@ def _from_file(spec: str, suffix: str, classes: int | None, channels: int | None
     return load_onnx(spec, classes, channels, size)
 
 
-def _untrained(network: str, classes: int, channels: int, size: int, settings: dict[str, Any]) -> torch.nn.Module:
+def untrained(network: str, classes: int, channels: int, size: int, settings: dict[str, Any]) -> torch.nn.Module:
     if network.startswith(("torchvision:", "timm:")):
         return _load(network, None, classes, channels, size).module
     sized = {"classes": classes, "channels": channels, "size": size, **settings}

@@ -70,6 +70,11 @@ def load_torchvision(
     )
 
 
+def download(name: str) -> State:
+    """The library's own weights of that network, from its cache or fetched."""
+    return _download(torchvision.models.get_model_weights(name).DEFAULT, f"torchvision:{name}")
+
+
 def _make(spec: str, name: str, classes: int, keywords: dict[str, Any]) -> nn.Module:
     try:
         with warnings.catch_warnings():

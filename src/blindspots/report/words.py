@@ -46,6 +46,17 @@ def interval(share: dict[str, Any]) -> str:
     return f"{_hundredths(share['low'])}–{_hundredths(share['high'])}"
 
 
+def spread(mean: dict[str, Any]) -> str:
+    """A mean with its interval, as "0.43 [0.37, 0.49]".
+
+    >>> spread({"count": 9, "value": 0.431, "low": 0.37, "high": 0.489})
+    '0.43 [0.37, 0.49]'
+    """
+    if mean["value"] is None:
+        return "–"
+    return f"{mean['value']:.2f}" + ("" if mean["low"] is None else f" [{mean['low']:.2f}, {mean['high']:.2f}]")
+
+
 def number(value: float | None) -> str:
     """A count with grouped digits, or a size with three significant ones."""
     if value is None:

@@ -6,5 +6,6 @@ from .combined import Combined
 from .flow import Flow
 from .free import Free
 from .space import Space
+from .styled import Styled
 
-__all__ = ["Additive", "Affine", "Combined", "Flow", "Free", "Space"]
+__all__ = ["Additive", "Affine", "Combined", "Flow", "Free", "Space", "Styled"]

@@ -40,7 +40,14 @@ def grid(
                 place.set_title(columns[column], fontsize=9)
             if column == 0:
                 place.set_ylabel(rows[row], rotation=0, ha="right", va="center")
-        return _png(figure)
+        return png(figure)
+
+
+def heated(image: Tensor, heat: Tensor) -> Tensor:
+    """The image (C, H, W), in grey, under a heat (H, W) in [0, 1] that covers it the more the warmer it is."""
+    warm = torch.from_numpy(mpl.colormaps["inferno"](heat.numpy())[..., :3]).float().permute(2, 0, 1)
+    cover = 0.35 + 0.4 * heat
+    return (1 - cover) * image.mean(0, keepdim=True) + cover * warm
 
 
 def stretched(change: Tensor) -> Tensor:
@@ -110,7 +117,7 @@ def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
             line[0].set_title(title, fontsize=9, loc="left")
             line[1].set_title(f"largest move {largest:.1f} pixels, arrows x {longer}", fontsize=9)
             line[2].set_title("bent", fontsize=9)
-        return _png(figure)
+        return png(figure)
 
 
 def _arrows(place: Any, flow: Tensor, longer: int) -> None:
@@ -137,7 +144,8 @@ def _bare(place: Any) -> None:
     place.spines[:].set_visible(False)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG, the same bytes for the same drawing."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
     return buffer.getvalue()

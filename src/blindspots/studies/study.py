@@ -115,19 +115,7 @@ class Study(ABC):
 
     def victims(self, model: Classifier, count: int, split: str = "test") -> Victims:
         """The first images of the split that the model gets right."""
-        data = self.images(split)
-        parts: list[Victims] = []
-        found = 0
-        for start in range(0, len(data), 500):
-            images, labels, index = data.batch(start, min(start + 500, len(data)))
-            right = (model.logits(images).argmax(1).cpu() == labels).nonzero().squeeze(1)
-            parts.append(Victims(images[right], labels[right], index[right]))
-            found += len(right)
-            if found >= count:
-                break
-        if not found:
-            raise BlindspotsError(f"the network gets none of the {len(data)} images of '{self.data}' right")
-        return Victims(*(torch.cat([getattr(p, n) for p in parts]) for n in ("images", "labels", "index"))).head(count)
+        return first_right(model, self.images(split), count)
 
     def _conditions(self) -> Block:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -150,6 +138,22 @@ def _load(path: str, device: str) -> Classifier:
 @cache
 def _data(name: str, split: str, data_dir: str | None, limit: int | None, seed: int) -> ImageData:
     return dataset(name, split=split, data_dir=data_dir, limit=limit, seed=seed)
+
+
+def first_right(model: Classifier, data: ImageData, count: int) -> Victims:
+    """The first images of the data that the model gets right: `count` of them, or as many as there are."""
+    parts: list[Victims] = []
+    found = 0
+    for start in range(0, len(data), 500):
+        images, labels, index = data.batch(start, min(start + 500, len(data)))
+        right = (model.logits(images).argmax(1).cpu() == labels).nonzero().squeeze(1)
+        parts.append(Victims(images[right], labels[right], index[right]))
+        found += len(right)
+        if found >= count:
+            break
+    if not found:
+        raise BlindspotsError(f"the network gets none of the {len(data)} images of '{data.name}' right")
+    return Victims(*(torch.cat([getattr(p, n) for p in parts]) for n in ("images", "labels", "index"))).head(count)
 
 
 def told(result: Result, steps: int) -> Values:

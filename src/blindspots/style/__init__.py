@@ -1,0 +1,50 @@
+"""Arbitrary style transfer: one network that gives any image the style of any other, in one forward pass.
+
+    done = bs.style.train(bs.style.StyleSettings(content="digits", steps=200, out="runs/style"))
+    images = bs.style.StyleTransfer.load(done.model)(content, styles)
+
+Importing this package does not import torch; names are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .features import FeatureNetwork, feature_network
+    from .objective import StyleObjective
+    from .reference import gatys
+    from .settings import StyleSettings
+    from .training import TrainedStyle, train
+    from .transfer import StyleTransfer
+
+_HOME = {
+    "FeatureNetwork": "features",
+    "StyleObjective": "objective",
+    "StyleSettings": "settings",
+    "StyleTransfer": "transfer",
+    "TrainedStyle": "training",
+    "feature_network": "features",
+    "gatys": "reference",
+    "train": "training",
+}
+
+__all__ = [
+    "FeatureNetwork",
+    "StyleObjective",
+    "StyleSettings",
+    "StyleTransfer",
+    "TrainedStyle",
+    "feature_network",
+    "gatys",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
