@@ -72,7 +72,7 @@ def sheet(rows: list[Tensor], names: list[str]) -> bytes:
         _bare(axes)
         axes.set_yticks([(height + gap) * row + height / 2 for row in range(len(rows))], names)
         axes.tick_params(length=0)
-        return _png(figure)
+        return png(figure)
 
 
 def heat(values: list[list[float | None]], rows: list[str], columns: list[str]) -> bytes:
@@ -93,7 +93,7 @@ def heat(values: list[list[float | None]], rows: list[str], columns: list[str]) 
         axes.set_yticks(range(len(rows)), rows)
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)
-        return _png(figure)
+        return png(figure)
 
 
 def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
