@@ -157,6 +157,17 @@ def test_mistakes_are_told_in_a_sentence(pair: list[bs.Classifier], data: Any) -
         settings([], data, judges=pair, perturbations=[wrong])
 
 
+def test_networks_of_one_name_are_told_apart() -> None:
+    def model(name: str, spec: str | None) -> bs.Classifier:
+        return bs.Classifier(nn.Linear(1, 2), name=name, spec=spec)
+
+    a, b, c = model("net", "runs/a/model.pt"), model("net", "runs/b/model.pt"), model("other", None)
+    assert module.named([a, b, c, a]) == ["net (a)", "net (b)", "other", "net (a)"]
+    assert module.named([model("net", "x.pt"), model("net", "y.pt")]) == ["net (x)", "net (y)"]
+    assert module.named([model("net", None), model("net", None)]) == ["net (1)", "net (2)"]
+    assert module.named([a, a]) == ["net", "net"]
+
+
 def test_the_command_writes_matrix_and_heat_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     text = "import torch\nfrom torch import nn\ndef net():\n    torch.manual_seed({})\n"

@@ -38,15 +38,9 @@ def compare(first: Tensor, second: Tensor, *, seed: int, purpose: str, draws: in
     difference = float(first.mean() - second.mean())
     pooled = torch.cat((first, second))
     centred = torch.cat((first - first.mean(), second - second.mean()))
-    found = torch.cat(
-        [
-            _regrouped(torch.stack((pooled, centred)), len(first), keys)
-            for keys in noise.key(seed, torch.arange(draws), "permutation", purpose).split(
-                max(1, _CHUNK // len(pooled))
-            )
-        ],
-        1,
-    )
+    keys = noise.key(seed, torch.arange(draws), "permutation", purpose)
+    parts = keys.tensor_split(-(-draws * len(pooled) // _CHUNK))
+    found = torch.cat([_regrouped(torch.stack((pooled, centred)), len(first), part) for part in parts], 1)
     tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
     null, moved = (torch.quantile(row, tails).tolist() for row in found)
     # Equal sums may differ in their last bit.

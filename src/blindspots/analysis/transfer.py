@@ -203,7 +203,13 @@ class Transfer:
             models, images, columns, perturbations=fitted, targets=targets, seed=seed, see=see if self.shown else None
         )
         attacks = [{"name": attack.name, **plain(attack)} for attack in self.attacks]
-        values = {"judges": named(columns), "of": self.of, "targets": targets, "attacks": attacks, "rows": rows}
+        values = {
+            "judges": named([*models, *columns])[len(models) :],
+            "of": self.of,
+            "targets": targets,
+            "attacks": attacks,
+            "rows": rows,
+        }
         every = tuple({id(model): model for model in (*models, *columns)}.values())
         return analysed(
             self.name, self.title, blocks(values, seen), values, models=every, data=images, seed=seed, out=out
@@ -237,10 +243,11 @@ class Transfer:
         agree([*sources, *judges], data)
         for fitted in perturbations.values():
             fitted.check(data.shape)
+        names = named([*sources, *judges])[: len(sources)]
         rows: dict[tuple[Variant, str], Row] = {}
         for images, labels, index in data.batches(BLOCK):
             batch = Batch(images, labels, index, predictions(judges, images))
-            for made in self._made(batch, sources, perturbations, targets, seed):
+            for made in self._made(batch, dict(zip(names, sources, strict=True)), perturbations, targets, seed):
                 row = rows.setdefault((made.variant, made.name), Row.begun(made, len(judges)))
                 row.add(batch, made, predictions(judges, made.images))
                 if see is not None and made.variant in ("attack", "perturbation"):
@@ -250,14 +257,14 @@ class Transfer:
     def _made(
         self,
         batch: Batch,
-        sources: Sequence[Classifier],
+        sources: dict[str, Classifier],
         perturbations: dict[str, Perturbation],
         targets: str | int | None,
         seed: int,
     ) -> Iterator[Made]:
         """All that is made from a batch."""
         every = torch.ones_like(batch.labels, dtype=torch.bool)
-        for number, (model, called) in enumerate(zip(sources, named(sources), strict=True)):
+        for number, (called, model) in enumerate(sources.items()):
             for attack in self.attacks:
                 name = called if len(self.attacks) == 1 else f"{called}, {attack.name}"
                 result = attack(model, batch.images, batch.labels, targets=targets, index=batch.index, seed=seed)
@@ -292,12 +299,16 @@ def predictions(judges: Sequence[Classifier], images: Tensor) -> Tensor:
 
 
 def named(models: Sequence[Classifier]) -> list[str]:
-    """The names of models, numbered where two have the same."""
-    names = [model.name for model in models]
-    return [
-        f"{name} ({names[:place].count(name) + 1})" if names.count(name) > 1 else name
-        for place, name in enumerate(names)
-    ]
+    """The names of models; where two have the same, with their file or its folder, or else numbered."""
+    different = list({id(model): model for model in models}.values())
+    names = [model.name for model in different]
+    paths = [Path(model.spec or "") for model in different]
+    for tells in ([path.stem for path in paths], [path.parent.name for path in paths], range(1, len(names) + 1)):
+        whole = [f"{name} ({told})" if names.count(name) > 1 else name for name, told in zip(names, tells, strict=True)]
+        if len({*whole}) == len(whole):
+            break
+    known = dict(zip(map(id, different), whole, strict=True))
+    return [known[id(model)] for model in models]
 
 
 def agree(models: Sequence[Classifier], data: ImageData) -> None:

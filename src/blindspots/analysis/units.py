@@ -230,12 +230,13 @@ def purities(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 def _distances(data: ImageData, rows: Tensor) -> Tensor:
     """The mean l2 distance (J,) between two images of each column of rows (k, J)."""
     length, wide = rows.shape
+    values = length * math.prod(data.shape)
     parts = []
-    for block in rows.T.split(max(1, _VALUES // (length * math.prod(data.shape)))):
+    for block in rows.T.tensor_split(-(-wide * values // _VALUES)):
         images = data.take(block.flatten())[0].view(*block.shape, -1)
         between = torch.cdist(images, images, compute_mode="donot_use_mm_for_euclid_dist").double()
         parts.append(between.sum((1, 2)) / (length * (length - 1)))
-    return torch.cat(parts) if wide else torch.empty(0)
+    return torch.cat(parts)
 
 
 def _choose(width: int, count: int, seed: int) -> Tensor:

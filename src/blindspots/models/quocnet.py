@@ -36,7 +36,7 @@ class LocallyConnected(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         patches = F.unfold(images, self.kernel)
         answers = torch.einsum("bip,pmi->bmp", patches, self.weight)
-        return answers.unflatten(2, (self.side, self.side))
+        return answers.view(*answers.shape[:2], self.side, self.side)
 
     def transposed(self, answers: Tensor, weight: Tensor) -> Tensor:
         """Images from answers (B, maps, side, side) by the transposed layer with these weights; overlaps add up."""

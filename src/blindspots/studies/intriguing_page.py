@@ -78,7 +78,7 @@ def across_models(rows: Sequence[Values]) -> list[Block]:
         beside(f"Error: {BESIDE}", _of(rows, "attack", "noise"), names, (*MODELS[: len(names)], *MODELS_NOISE)),
         _picture("models.png", _of(rows, "attack", "noise"), names),
         _plain("Noise of the distortion of each image, instead", _of(rows, "control"), names),
-        _plain("Changes amplified to a distortion of 0.1", _of(rows, "amplified"), names),
+        _plain("Changes brought to a distortion of 0.1 (larger ones become smaller)", _of(rows, "amplified"), names),
         _plain(
             "Changes as they are, on images that source and judge got right before", _of(rows, "attack"), names, "both"
         ),
@@ -98,7 +98,6 @@ def simplified(rows: Sequence[Values]) -> list[Block]:
         ),
         Table("Targets reached and distortion", ("network", "targets reached", "distortion"), reached),
         _plain("Error here", _of(rows, "attack"), names),
-        _plain("Noise of the distortion of each image, instead", _of(rows, "control"), names),
     ]
 
 

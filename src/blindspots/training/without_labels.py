@@ -112,14 +112,14 @@ def fit_detector(network: nn.Sequential, data: ImageData, *, penalty: float = 1e
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         head.weight.copy_(weight / spread)
         head.bias.copy_(bias)
 
 
 def _images(rows: Rows, size: int = 500) -> list[Tensor]:
-    return [rows.batch(chosen)[0] for chosen in torch.arange(len(rows)).split(size)]
+    return [rows.batch(chosen)[0] for chosen in torch.arange(len(rows)).tensor_split(-(-len(rows) // size))]
 
 
 def _stages(network: nn.Sequential) -> list[nn.Sequential]:
