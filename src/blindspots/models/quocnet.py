@@ -30,8 +30,9 @@ class LocallyConnected(nn.Module):
     def __init__(self, channels: int, size: int, maps: int, kernel: int) -> None:
         super().__init__()
         self.kernel, self.side, self.size = kernel, size - kernel + 1, size
-        inputs = channels * kernel * kernel
-        self.weight = nn.Parameter(torch.randn(self.side**2, maps, inputs) / inputs**0.5)
+        # A value lies in kernel^2 patches: with this spread the mean of W^T W x is x, away from the border.
+        spread = (maps * kernel**2) ** -0.5
+        self.weight = nn.Parameter(spread * torch.randn(self.side**2, maps, channels * kernel**2))
 
     def forward(self, images: Tensor) -> Tensor:
         patches = F.unfold(images, self.kernel)
