@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import blindspots as bs
 from blindspots.analysis import transfer as module
+from blindspots.analysis import transfer_rows
 from blindspots.analysis.distortions import amplified, distortion, gaussian
 from blindspots.cli import main
 from blindspots.noise import key
@@ -162,10 +163,10 @@ def test_networks_of_one_name_are_told_apart() -> None:
         return bs.Classifier(nn.Linear(1, 2), name=name, spec=spec)
 
     a, b, c = model("net", "runs/a/model.pt"), model("net", "runs/b/model.pt"), model("other", None)
-    assert module.named([a, b, c, a]) == ["net (a)", "net (b)", "other", "net (a)"]
-    assert module.named([model("net", "x.pt"), model("net", "y.pt")]) == ["net (x)", "net (y)"]
-    assert module.named([model("net", None), model("net", None)]) == ["net (1)", "net (2)"]
-    assert module.named([a, a]) == ["net", "net"]
+    assert transfer_rows.named([a, b, c, a]) == ["net (a)", "net (b)", "other", "net (a)"]
+    assert transfer_rows.named([model("net", "x.pt"), model("net", "y.pt")]) == ["net (x)", "net (y)"]
+    assert transfer_rows.named([model("net", None), model("net", None)]) == ["net (1)", "net (2)"]
+    assert transfer_rows.named([a, a]) == ["net", "net"]
 
 
 def test_the_command_writes_matrix_and_heat_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
