@@ -149,6 +149,8 @@ def test_mistakes_are_told_in_a_sentence(pair: list[bs.Classifier], data: Any) -
         settings([few], data)
     with pytest.raises(bs.BlindspotsError, match="a transfer matrix needs judges, and something to judge"):
         settings([], data, judges=pair)
+    with pytest.raises(bs.BlindspotsError, match="targets must differ from the labels"):
+        settings(pair, data, targets=int(data.labels[0]))
     with pytest.raises(bs.BlindspotsError, match="one target for each image, got 'all'"):
         settings(pair, data, targets="all")
     with pytest.raises(bs.BlindspotsError, match=r"Transfer\.of must be one of fooled, both, all, got 'none'"):
@@ -156,6 +158,18 @@ def test_mistakes_are_told_in_a_sentence(pair: list[bs.Classifier], data: Any) -
     wrong = bs.Perturbation(torch.zeros(1, 4, 4), "linf", 0.1, "by hand")
     with pytest.raises(bs.BlindspotsError, match=r"the perturbation is for images of shape \(1, 4, 4\)"):
         settings([], data, judges=pair, perturbations=[wrong])
+
+
+def test_attacks_of_one_name_have_rows_of_their_own(pair: list[bs.Classifier], data: Any) -> None:
+    two = (PGD, bs.PGD("0.1", steps=5))
+    rows = bs.analysis.Transfer(two, control=False).measure(pair[:1], data, pair)
+    assert [row["name"] for row in rows] == ["one, pgd (0.05)", "one, pgd (0.1)"]
+    for attack, row in zip(two, rows, strict=True):
+        assert row == {
+            **bs.analysis.Transfer((attack,), control=False).measure(pair[:1], data, pair)[0],
+            "name": row["name"],
+        }
+    assert transfer_rows.distinct(["v", "v"], ["", ""]) == ["v (1)", "v (2)"]
 
 
 def test_networks_of_one_name_are_told_apart() -> None:

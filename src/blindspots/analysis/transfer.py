@@ -12,7 +12,7 @@ from ..errors import BlindspotsError
 from ..lazy import torch
 from ..settings import above, at_least, one_of, plain
 from .distortions import amplified, distortion, gaussian
-from .transfer_rows import COUNTED, VARIANTS, Batch, Counted, Made, Row, Variant, agree, named, predictions
+from .transfer_rows import COUNTED, VARIANTS, Batch, Counted, Made, Row, Variant, agree, distinct, named, predictions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,7 +103,10 @@ class Transfer:
 
         models, images = [classifier(model) for model in sources], dataset(data)
         columns = models if judges is None else [classifier(model) for model in judges]
-        fitted = {_called(given): _loaded(given) for given in perturbations}
+        loaded = [_loaded(given) for given in perturbations]
+        fitted = (
+            dict(zip(distinct(*zip(*map(_called, perturbations), strict=True)), loaded, strict=True)) if loaded else {}
+        )
         seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
         def see(batch: Batch, made: Made) -> None:
@@ -176,9 +179,11 @@ class Transfer:
     ) -> Iterator[Made]:
         """All that is made from a batch."""
         every = torch.ones_like(batch.labels, dtype=torch.bool)
+        radii = [str(getattr(attack, "radius", "")) for attack in self.attacks]
+        titles = distinct([attack.name for attack in self.attacks], radii)
         for number, (called, model) in enumerate(sources.items()):
-            for attack in self.attacks:
-                name = called if len(self.attacks) == 1 else f"{called}, {attack.name}"
+            for attack, title in zip(self.attacks, titles, strict=True):
+                name = called if len(self.attacks) == 1 else f"{called}, {title}"
                 result = attack(model, batch.images, batch.labels, targets=targets, index=batch.index, seed=seed)
                 right = result.clean_correct
                 yield from self._with_variants(
@@ -211,5 +216,6 @@ def _loaded(given: Perturbation | str | Path) -> Perturbation:
     return given if isinstance(given, Perturbation) else Perturbation.load(given)
 
 
-def _called(given: Perturbation | str | Path) -> str:
-    return f"{Path(given).stem}" if isinstance(given, str | Path) else given.method
+def _called(given: Perturbation | str | Path) -> tuple[str, str]:
+    """A name, and the folder that may tell it from others."""
+    return (Path(given).stem, str(Path(given).parent)) if isinstance(given, str | Path) else (given.method, "")

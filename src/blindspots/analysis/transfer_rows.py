@@ -114,16 +114,29 @@ def predictions(judges: Sequence[Classifier], images: Tensor) -> Tensor:
 
 
 def named(models: Sequence[Classifier]) -> list[str]:
-    """The names of models; where two have the same, with their file or its folder, or else numbered."""
+    """The names of models, by file or folder where several have the same."""
     different = list({id(model): model for model in models}.values())
-    names = [model.name for model in different]
     paths = [Path(model.spec or "") for model in different]
-    for tells in ([path.stem for path in paths], [path.parent.name for path in paths], range(1, len(names) + 1)):
-        whole = [f"{name} ({told})" if names.count(name) > 1 else name for name, told in zip(names, tells, strict=True)]
+    names = distinct(
+        [model.name for model in different], [path.stem for path in paths], [path.parent.name for path in paths]
+    )
+    known = dict(zip(map(id, different), names, strict=True))
+    return [known[id(model)] for model in models]
+
+
+def distinct(names: Sequence[str], *hints: Sequence[str]) -> list[str]:
+    """The names; those that several have with the first kind of hint that tells all apart, or else numbered.
+
+    >>> distinct(["pgd", "pgd", "cw"], ["0.1", "0.2", "0.1"])
+    ['pgd (0.1)', 'pgd (0.2)', 'cw']
+    """
+    numbers = [str(number) for number in range(1, len(names) + 1)]
+    whole = list(names)
+    for tells in (*hints, numbers):
         if len({*whole}) == len(whole):
             break
-    known = dict(zip(map(id, different), whole, strict=True))
-    return [known[id(model)] for model in models]
+        whole = [f"{name} ({told})" if names.count(name) > 1 else name for name, told in zip(names, tells, strict=True)]
+    return whole
 
 
 def agree(models: Sequence[Classifier], data: ImageData) -> None:
