@@ -13,7 +13,7 @@ from blindspots.models import build, list_models
 
 BUILT_IN = [info.name for info in list_models() if not any(mark in info.name for mark in ":/")]
 PRESETS = ["stadv-b:paper", "stadv-b:maxpool", "stadv-c:maxpool", "lenet:wide", "fc300-10", "ae50-10", "resnet32"]
-TAKES_8 = [name for name in BUILT_IN if name not in ("stadv-a", "stadv-b", "lenet")]
+TAKES_8 = [name for name in BUILT_IN if name not in ("stadv-a", "stadv-b", "lenet", "quocnet")]
 
 
 def parameters(module: torch.nn.Module) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import blindspots as bs
 from blindspots.attacks import StAdv
-from blindspots.studies import stadv, szegedy
+from blindspots.studies import intriguing, stadv, szegedy
 from blindspots.studies.mistakes import PlusKappa, softmax_inside
 from blindspots.studies.notebook import Notebook
 from blindspots.studies.page import Paragraph, Picture, Table, Title, html, markdown, print_page
@@ -50,6 +50,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stadv, "ablation", lambda steps: (every(steps)[0], every(steps)[9], every(steps)[-1]))
     monkeypatch.setattr(szegedy, "QUICK", szegedy.Size(None, 3, 4, 1, steps=20))
     monkeypatch.setattr(szegedy, "NETS", (szegedy.NETS[0], szegedy.NETS[3]))
+    monkeypatch.setattr(intriguing, "QUICK", intriguing.Size(None, 3, 4, 2, 1, steps=20))
+    monkeypatch.setattr(intriguing, "NETS", intriguing.NETS[:4])
 
 
 def found(folder: Path) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def found(folder: Path) -> dict[str, Any]:
     return cells
 
 
-@pytest.mark.parametrize("name", ["stadv", "szegedy-lbfgs"])
+@pytest.mark.parametrize("name", ["stadv", "szegedy-lbfgs", "intriguing"])
 def test_a_stopped_study_goes_on_and_finds_the_same(name: str, small: None, archive: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     cells: list[str] = []

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .page import Analysed
     from .slices import Slices
     from .spectrum import Spectrum
+    from .transfer import Transfer
+    from .units import Units
 
 _HOME = {
     "Analysed": "page",
@@ -34,9 +36,22 @@ _HOME = {
     "Moments": "moments.analysis",
     "Slices": "slices",
     "Spectrum": "spectrum",
+    "Transfer": "transfer",
+    "Units": "units",
 }
 
-__all__ = ["Analysed", "Blind", "Distributional", "Layers", "Maps", "Moments", "Slices", "Spectrum"]
+__all__ = [
+    "Analysed",
+    "Blind",
+    "Distributional",
+    "Layers",
+    "Maps",
+    "Moments",
+    "Slices",
+    "Spectrum",
+    "Transfer",
+    "Units",
+]
 
 
 def __getattr__(name: str) -> Any:

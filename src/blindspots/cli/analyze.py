@@ -15,6 +15,8 @@ from .analyses.maps import Maps
 from .analyses.moments import Moments
 from .analyses.slices import Slices
 from .analyses.spectrum import Spectrum
+from .analyses.transfer import Transfer
+from .analyses.units import Units
 from .options import Command
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ ANALYSES: dict[str, type[Command]] = {
     "moments": Moments,
     "distributional": Distributional,
     "blind": Blind,
+    "transfer": Transfer,
+    "units": Units,
 }
 
 if TYPE_CHECKING:

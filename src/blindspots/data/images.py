@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator
 from typing import Any, final
@@ -88,6 +89,22 @@ class ImageData:
             raise BlindspotsError(f"the batch size must be at least 1, got {size}")
         for start in range(0, len(self), size):
             yield self.batch(start, start + size)
+
+    def part(self, rows: Tensor) -> ImageData:
+        """These rows (n,) of the data alone, as data of its own; every image keeps its number.
+
+        Raises:
+            BlindspotsError: no rows, or rows out of range.
+        """
+        rows = rows.sort().values
+        if not len(rows) or int(rows[0]) < 0 or int(rows[-1]) >= len(self):
+            raise BlindspotsError(
+                f"a part of '{self.name}' needs rows from 0 to {len(self) - 1}, got {rows.tolist()[:3]}"
+            )
+        taken = copy.copy(self)
+        taken.index, taken.labels, taken._fingerprint = self.index[rows], self.labels[rows], None
+        taken._notes = (*self._notes, f"{len(rows)} of {len(self)} images, chosen by row")
+        return taken
 
     def fingerprint(self) -> str:
         """Sha256 over shape, labels, index and the float32 pixels a classifier gets, as hexadecimal digits.

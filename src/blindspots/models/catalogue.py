@@ -76,6 +76,13 @@ _ROWS = (
         widths=(500, 150),
         hidden="relu",
     ),
+    _network(
+        "quocnet",
+        "quocnet",
+        "quocnet",
+        "local filters, l2 pooling, contrast normalisation, for training without labels; 23x23 pixels and up",
+        "Le et al., Building high-level features using large scale unsupervised learning, 2012, arXiv:1112.6209",
+    ),
     _network("ae400-10", "fully_connected", "autoencoder", "softmax on the code of an autoencoder", SZEGEDY, code=400),
     _network(
         "lenet", "lenet", "lenet", "conv 20, conv 50, FC 500; 16x16 pixels and up; presets classic, wide", DEEPFOOL

@@ -1,4 +1,4 @@
-"""Pictures of a study: grids of images, and flows drawn over the image that they bend."""
+"""Pictures of a study: grids of images, shares as colours, and flows drawn over the image that they bend."""
 
 from __future__ import annotations
 
@@ -48,6 +48,52 @@ def heated(image: Tensor, heat: Tensor) -> Tensor:
     warm = torch.from_numpy(mpl.colormaps["inferno"](heat.numpy())[..., :3]).float().permute(2, 0, 1)
     cover = 0.35 + 0.4 * heat
     return (1 - cover) * image.mean(0, keepdim=True) + cover * warm
+
+
+def stretched(change: Tensor) -> Tensor:
+    """A picture (C, H, W) of a change: grey is none, black and white the largest."""
+    return 0.5 + change / (2 * change.abs().max().clamp(min=1e-12))
+
+
+def sheet(rows: list[Tensor], names: list[str]) -> bytes:
+    """A PNG of rows of images (k, C, H, W), each row under its name."""
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        count, _, height, width = rows[0].shape
+        gap = max(1, height // 14)
+        # One picture of all, with white between: an axis for each image would take seconds.
+        padded = [torch.nn.functional.pad(row, (0, gap, 0, gap), value=1.0) for row in rows]
+        whole = torch.cat([torch.cat([*row], 2) for row in padded], 1)
+        figure = Figure(
+            figsize=(0.6 * count + 0.08 * max(map(len, names)) + 0.4, 0.6 * height / width * len(rows) + 0.2),
+            layout="constrained",
+        )
+        axes = figure.subplots()
+        _show(axes, whole)
+        _bare(axes)
+        axes.set_yticks([(height + gap) * row + height / 2 for row in range(len(rows))], names)
+        axes.tick_params(length=0)
+        return png(figure)
+
+
+def heat(values: list[list[float | None]], rows: list[str], columns: list[str]) -> bytes:
+    """A PNG of shares in [0, 1] by row and column, as colours and in percent; None stays empty."""
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        # Inches, as in `grid`; names of columns stand upright.
+        width = 0.5 * len(columns) + 0.08 * max(map(len, rows)) + 0.6
+        height = 0.34 * len(rows) + 0.08 * max(map(len, columns)) + 0.4
+        figure = Figure(figsize=(max(3.0, width), height), layout="constrained")
+        axes = figure.subplots()
+        shares = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+        axes.imshow(shares, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
+        for (row, column), share in np.ndenumerate(shares):
+            if not np.isnan(share):
+                light = "white" if share > 0.6 else INK
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=light)
+        axes.set_xticks(range(len(columns)), columns, rotation=90)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+        axes.spines[:].set_visible(False)
+        return png(figure)
 
 
 def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:

@@ -80,33 +80,38 @@ class Study(ABC):
         finally:
             book.close()
 
-    def train(self, book: Notebook, cell: str, settings: TrainSettings) -> Values:
-        """Train a network in the study's folder; the cell knows its test accuracy and its file."""
+    def train(self, book: Notebook, cell: str, settings: TrainSettings, data: ImageData | None = None) -> Values:
+        """Train a network in the study's folder, on the given images if any; the cell knows its test accuracy.
+
+        The seed of the settings is added to the study's.
+        """
         place = book.path / "models" / cell.removeprefix("train-")
         whole = replace(
             settings,
             data=self.data,
             data_dir=self.data_dir,
-            seed=self.seed,
+            seed=self.seed + settings.seed,
             device="cpu" if self.device == "auto" and not torch.cuda.is_available() else self.device,
             threads=1,
             out=str(place),
         )
 
         def work() -> tuple[Values, dict[str, Tensor]]:
-            trained = fit(whole)
+            trained = fit(whole, data=data, test=None if data is None else self.images("test"))
             return {"accuracy": trained.test_accuracy, "training": trained.seconds}, {}
 
         told = {k: v for k, v in whole.plain().items() if k not in ("out", "data_dir", "device", "checkpoint_seconds")}
+        if data is not None:
+            told["fingerprint"] = data.fingerprint()
         return book.cell(cell, told, work)[0]
 
     def model(self, book: Notebook, cell: str) -> Classifier:
         """The network that `train` made in this cell."""
         return _load(str(book.path / "models" / cell.removeprefix("train-") / "model.safetensors"), self.device)
 
-    def images(self, split: str = "test") -> ImageData:
-        """The data of the study."""
-        return _data(self.data, split, self.data_dir)
+    def images(self, split: str = "test", limit: int | None = None) -> ImageData:
+        """The data of the study, or `limit` images of it, of every class its share."""
+        return _data(self.data, split, self.data_dir, limit, self.seed)
 
     def victims(self, model: Classifier, count: int, split: str = "test") -> Victims:
         """The first images of the split that the model gets right."""
@@ -131,8 +136,8 @@ def _load(path: str, device: str) -> Classifier:
 
 
 @cache
-def _data(name: str, split: str, data_dir: str | None) -> ImageData:
-    return dataset(name, split=split, data_dir=data_dir)
+def _data(name: str, split: str, data_dir: str | None, limit: int | None, seed: int) -> ImageData:
+    return dataset(name, split=split, data_dir=data_dir, limit=limit, seed=seed)
 
 
 def first_right(model: Classifier, data: ImageData, count: int) -> Victims:

@@ -13,11 +13,11 @@ from ..attacks import GaussianNoise, LegacyL1, Szegedy
 from ..report.words import duration, number, percent
 from ..settings import plain
 from ..training import TrainSettings
-from ..training.settings import Optimiser
 from .notebook import Notebook, Values
 from .page import Block, Paragraph, Picture, Table, Title
-from .pictures import grid
+from .pictures import grid, stretched
 from .study import Study, rate, told
+from .szegedy_nets import NETS, Net, trained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,32 +36,6 @@ class Size:
 
 QUICK = Size(6_000, 8, 64, 2)
 FULL = Size(None, 30, 1_000, 20)
-
-
-@dataclass(frozen=True)
-class Net:
-    """A network with its weight decay lambda, and what the paper measured: errors in percent and the distortion."""
-
-    name: str
-    network: str
-    decay: str
-    weight_decay: float
-    train_error: float
-    test_error: float
-    distortion: float
-    optimiser: Optimiser = "adam"
-
-
-# The paper adds lambda * sum(w^2) / k for each layer of k units, whose gradient is 2 * lambda / k * w: one number for
-# all layers of FC100-100-10, and within a factor of two for those of the others. In the order of the paper's table.
-NETS = (
-    Net("FC10", "fc10", "1e-4", 2e-4 / 10, 6.7, 7.4, 0.062, "sgd"),
-    Net("FC10", "fc10", "1e-2", 2e-2 / 10, 10.0, 9.4, 0.1, "sgd"),
-    Net("FC10", "fc10", "1", 2.0 / 10, 21.2, 20.0, 0.14, "sgd"),
-    Net("FC100-100-10", "fc100-100-10", "1e-5, 1e-5, 1e-6", 2e-5 / 100, 0.0, 1.64, 0.058),
-    Net("FC200-200-10", "fc200-200-10", "1e-5, 1e-5, 1e-6", 2e-5 / 200, 0.0, 1.54, 0.065),
-    Net("AE400-10", "ae400-10", "1e-6", 2e-6 / 400, 0.57, 1.9, 0.086),
-)
 
 
 @dataclass(frozen=True)
@@ -89,15 +63,13 @@ class SzegedyStudy(Study):
         pictured: dict[tuple[int, int], Tensor] = {}
         for number_, net in enumerate(NETS):
             cell = f"train-{number_}-{net.network}"
-            self._train(book, cell, net)
-            errors = self._errors(book, cell)
+            errors = trained(self, book, cell, net, self.size.training, self.size.epochs)
             targeted, images = self._distortion(book, cell, "random")
             untargeted, _ = self._distortion(book, cell, None)
             rows.append(self._row(net, errors, targeted, untargeted))
             for column, part in enumerate(("clean", "targeted")):
                 pictured[number_, column] = images[part][0]
-            change = images["targeted"][0] - images["clean"][0]
-            pictured[number_, 2] = 0.5 + change / (2 * change.abs().max().clamp(min=1e-12))
+            pictured[number_, 2] = stretched(images["targeted"][0] - images["clean"][0])
         legacy = self._legacy(book)
         names = [f"{net.name} {net.decay}" for net in NETS]
         return [
@@ -124,36 +96,6 @@ class SzegedyStudy(Study):
                     "An image, the same with another answer (random target), and the change, stretched to all greys"),
             *self._legacy_blocks(legacy),
         ]  # fmt: skip
-
-    def _train(self, book: Notebook, cell: str, net: Net) -> None:
-        self.train(
-            book,
-            cell,
-            TrainSettings(
-                network=net.network,
-                limit=self.size.training,
-                epochs=self.size.epochs,
-                batch=100,
-                optimiser=net.optimiser,
-                learning_rate=0.1 if net.optimiser == "sgd" else 3e-3,
-                weight_decay=net.weight_decay,
-                schedule="cosine" if net.optimiser == "sgd" else "onecycle",
-                normalisation="none",
-                validation=0.0,
-            ),
-        )
-
-    def _errors(self, book: Notebook, cell: str) -> Values:
-        def work() -> tuple[Values, dict[str, Tensor]]:
-            model, found = self.model(book, cell), {}
-            for split in ("train", "test"):
-                data, right = self.images(split), 0
-                for images, labels, _ in data.batches(2000):
-                    right += int((model.logits(images).argmax(1).cpu() == labels).sum())
-                found[split] = 1 - right / len(data)
-            return found, {}
-
-        return book.cell(cell.replace("train", "errors"), {}, work)[0]
 
     def _distortion(self, book: Notebook, cell: str, targets: str | None) -> tuple[Values, dict[str, Tensor]]:
         def work() -> tuple[Values, dict[str, Tensor]]:

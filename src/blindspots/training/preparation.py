@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -145,9 +145,28 @@ def new_state(settings: TrainSettings, setup: Setup) -> State:
 
 
 def _optimiser(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    weights = _groups(settings, network)
     if settings.optimiser == "sgd":
         momentum = MOMENTUM if settings.momentum is None else settings.momentum
         return torch.optim.SGD(weights, lr=settings.rate, momentum=momentum, weight_decay=settings.weight_decay)
     kind = torch.optim.Adam if settings.optimiser == "adam" else torch.optim.AdamW
     return kind(weights, lr=settings.rate, weight_decay=settings.weight_decay)
+
+
+def _groups(settings: TrainSettings, network: nn.Module) -> list[dict[str, Any]]:
+    """What is trained, and with layer_decay a group for each layer: lambda * sum(w^2) / k has the gradient
+    2 * lambda / k * w, which is what a weight decay of 2 * lambda / k adds to it."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    if not settings.layer_decay:
+        return [{"params": weights}]
+    matrices = [weight for weight in weights if weight.ndim > 1]
+    if len(matrices) != len(settings.layer_decay):
+        raise BlindspotsError(
+            f"network '{settings.network}' has {len(matrices)} layers with a weight matrix, and layer_decay "
+            f"{len(settings.layer_decay)} numbers: give one for each"
+        )
+    groups = [
+        {"params": [matrix], "weight_decay": 2 * decay / len(matrix)}
+        for matrix, decay in zip(matrices, settings.layer_decay, strict=True)
+    ]
+    return [*groups, {"params": [weight for weight in weights if weight.ndim == 1]}]

@@ -81,6 +81,9 @@ class TrainSettings:
     """Highest learning rate of the schedule (default: 0.1 for sgd, 0.001 for adam and adamw)."""
     weight_decay: float = 0.0
     """Weight decay (with adamw decoupled from the gradient)."""
+    layer_decay: tuple[float, ...] = ()
+    """One lambda for each layer with a weight matrix, from the first on: adds lambda * sum(w^2) / k to the loss, for
+    the k units of the layer and its weights w without the biases (Szegedy et al. 2014); in place of weight_decay."""
     momentum: float | None = None
     """Momentum of sgd (default 0.9); the other optimisers have none."""
     schedule: Schedule = "cosine"
@@ -160,6 +163,14 @@ class TrainSettings:
             raise BlindspotsError(f"TrainSettings.label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if not 0 <= self.validation <= 0.9:
             raise BlindspotsError(f"TrainSettings.validation must lie in [0, 0.9], got {self.validation}")
+        if self.layer_decay and (self.weight_decay or self.optimiser == "adamw"):
+            raise BlindspotsError(
+                "TrainSettings.layer_decay is a term of the loss, for sgd and adam without weight_decay: leave one out"
+            )
+        if any(not 0 <= decay < float("inf") for decay in self.layer_decay):
+            raise BlindspotsError(
+                f"TrainSettings.layer_decay must hold finite numbers from 0 up, got {self.layer_decay}"
+            )
         if self.momentum is not None and self.optimiser != "sgd":
             raise BlindspotsError(
                 f"TrainSettings.momentum applies to sgd only, got {self.momentum} with {self.optimiser}: leave it out"
@@ -211,6 +222,7 @@ class TrainSettings:
         values = asdict(self)
         values["learning_rate"] = self.rate
         values["milestones"] = list(self.milestones)
+        values["layer_decay"] = list(self.layer_decay)  # as JSON gives it back
         if self.optimiser == "sgd" and self.momentum is None:
             values["momentum"] = MOMENTUM
         return values

@@ -1,0 +1,34 @@
+"""`blindspots analyze units`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ...analysis.units import Units as Settings
+from ..options import Command, DataOptions, ModelOptions
+from .shown import show
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Units(Command):
+    """Compare the images that single units of a layer like best with those of random directions.
+
+    blindspots analyze units --layer head.hidden --data mnist --model M: label purity and distances of the top images,
+    differences by permutation, sheets of pictures.
+    """
+
+    settings: Settings
+    seed: int = 0
+    """Seed of units, directions, random images, ties and permutations."""
+    out: str = "runs/units"
+    """Folder to write page and JSON into."""
+    model: ModelOptions = field(default_factory=ModelOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+
+    def run(self, console: Console) -> None:
+        data = self.data.load(self.seed)
+        show(self.settings(self.model.load(data), data, seed=self.seed, out=self.out), console)
