@@ -95,3 +95,26 @@ def test_directory_is_named_after_data_and_network() -> None:
 def test_settings_and_progress_need_no_torch() -> None:
     code = "import blindspots.training, blindspots.training.progress, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_that_are_newer_than_a_run_were_at_their_defaults() -> None:
+    stored = {name: value for name, value in TrainSettings(epochs=3).plain().items() if name not in ("method", "ema")}
+    assert TrainSettings(epochs=3).differences(stored) == []
+    assert TrainSettings(epochs=3, ema=0.9).differences(stored) == ["ema: 0.0 there, 0.9 now"]
+
+
+def test_a_preset_on_the_command_line_gives_the_defaults() -> None:
+    from blindspots.cli.train import with_preset
+
+    for words in (
+        ["train", "--preset", "fast-mnist", "--epochs", "3"],
+        ["train", "--preset=fast-mnist", "--epochs", "3"],
+    ):
+        rest, command = with_preset(words)
+        assert rest == ["train", "--epochs", "3"]
+        assert (command.settings.method, command.settings.schedule, command.settings.batch) == (
+            "fast-mnist",
+            "cyclic",
+            100,
+        )
+    assert with_preset(["train", "--epochs", "3"])[1].settings == TrainSettings()

@@ -228,8 +228,11 @@ class TrainSettings:
         return values
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
-        """What differs from stored settings, as 'name: there, here'; fields that change no result are left out."""
-        here = self.plain()
+        """What differs from stored settings, as 'name: there, here'; fields that change no result are left out.
+
+        Fields that are not stored, because they are newer, are taken to have been at their defaults.
+        """
+        here, stored = self.plain(), {**TrainSettings().plain(), **stored}
         names = [item.name for item in fields(self) if item.name not in FREE]
         return [
             f"{name}: {stored.get(name)!r} there, {here[name]!r} now"
