@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import BlindspotsError
-from . import attack, evaluate, fit, listing, reproduce, runs, train
+from . import attack, compare, evaluate, fit, listing, reproduce, runs, train
 from .options import Command
 
 COMMANDS: dict[str, type[Command]] = {
@@ -22,6 +22,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": train.Train,
     "reproduce": reproduce.Reproduce,
     "show": runs.Show,
+    "compare": compare.Compare,
     "report": runs.Report,
     "export": runs.Export,
     "list": listing.List,

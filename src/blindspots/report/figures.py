@@ -38,18 +38,7 @@ def curves(summary: dict[str, Any], norm: str, *, wide: bool) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    style: Any = {
-        "svg.fonttype": "none",
-        "text.parse_math": False,  # a name with two dollar signs is a name
-        "svg.hashsalt": f"{norm}-{wide}",
-        "font.size": 9,
-        "axes.edgecolor": MUTED,
-        "axes.labelcolor": MUTED,
-        "xtick.color": MUTED,
-        "ytick.color": MUTED,
-        "text.color": INK,
-    }
-    with mpl.rc_context(style):
+    with mpl.rc_context(look(f"{norm}-{wide}")):
         figure = Figure(figsize=(7.4, 3.7) if wide else (3.5, 3.9))
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
@@ -70,9 +59,22 @@ def curves(summary: dict[str, Any], norm: str, *, wide: bool) -> str:
             rows = -(-len(ends) // 2)
             axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncol=2, frameon=False, handlelength=2.2)
             figure.subplots_adjust(left=0.14, right=0.98, top=0.97, bottom=min(0.5, 0.19 + 0.055 * rows))
-        written = io.StringIO()
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _themed(written.getvalue(), _description(summary, norm))
+        return themed(figure, _description(summary, norm))
+
+
+def look(salt: str) -> dict[str, Any]:
+    """How figures are drawn, to be given to `matplotlib.rc_context`; the salt sets apart the ids of two figures."""
+    return {
+        "svg.fonttype": "none",
+        "text.parse_math": False,  # a name with two dollar signs is a name
+        "svg.hashsalt": salt,
+        "font.size": 9,
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": MUTED,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "text.color": INK,
+    }
 
 
 def _lines(summary: dict[str, Any], norm: str) -> list[dict[str, Any]]:
@@ -184,8 +186,14 @@ def _description(summary: dict[str, Any], norm: str) -> str:
     )
 
 
-def _themed(svg: str, description: str) -> str:
-    """Replace stand-in colours by variables, the font by the page's, and ids that a second figure would repeat."""
+def themed(figure: Any, description: str) -> str:
+    """The figure as `<svg>` text, read out as the description.
+
+    Stand-in colours are replaced by variables, the font by the page's, and ids that a second figure would repeat.
+    """
+    written = io.StringIO()
+    figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = written.getvalue()
     svg = svg[svg.index("<svg") :]
     for colour, variable in STAND_INS.items():
         svg = svg.replace(colour, variable)
