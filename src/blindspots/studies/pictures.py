@@ -16,17 +16,23 @@ INK, MARK = "#1c1e21", "#c2410c"
 
 
 def grid(
-    images: dict[tuple[int, int], Tensor], rows: list[str], columns: list[str], marked: set[tuple[int, int]]
+    images: dict[tuple[int, int], Tensor],
+    rows: list[str],
+    columns: list[str],
+    marked: set[tuple[int, int]],
+    captions: dict[tuple[int, int], str] | None = None,
 ) -> bytes:
     """A PNG of images (C, H, W) by (row, column), with names of rows and columns; the marked ones are framed.
 
-    Places without an image stay empty.
+    Places without an image stay empty; captions stand below their images.
     """
+    captions = captions or {}
     with mpl.rc_context({"font.size": 9, "text.color": INK}):
         # Inches: names have room beside the images and above them, at about 0.08 a letter.
-        cell = max(0.62, 0.09 * max(map(len, columns)))
+        cell = max(0.62, 0.09 * max(map(len, [*columns, *captions.values()])))
         width = cell * len(columns) + 0.08 * max(map(len, rows)) + 0.45
-        figure = Figure(figsize=(width, cell * len(rows) + 0.5), layout="constrained")
+        height = (cell + (0.2 if captions else 0)) * len(rows) + 0.5
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(len(rows), len(columns), squeeze=False)
         for (row, column), place in np.ndenumerate(axes):
             _bare(place)
@@ -35,6 +41,8 @@ def grid(
             if (row, column) in marked:
                 for spine in place.spines.values():
                     spine.set(visible=True, color=MARK, linewidth=1.6)
+            if (row, column) in captions:
+                place.set_xlabel(captions[row, column], fontsize=8, labelpad=2)
             if row == 0:
                 place.set_title(columns[column], fontsize=9)
             if column == 0:
