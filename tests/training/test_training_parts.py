@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 import torch
+from blindspots.training.methods import make_method
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -14,7 +15,6 @@ from torch import nn
 from blindspots.data import dataset
 from blindspots.training.measure import measure
 from blindspots.training.order import epoch_batches, hold_out, key
-from blindspots.training.plain import Plain
 from blindspots.training.rows import channel_moments, read_rows
 from blindspots.training.schedule import rate_at
 

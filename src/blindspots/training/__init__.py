@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .events import EpochRecord, Event, Progress, Started, Stepped, Trained
+from .methods import METHODS, PRESETS
+from .recipes import preset
 from .settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from .victim import cached_victim as cached_victim
 
 __all__ = [
+    "METHODS",
+    "PRESETS",
     "EpochRecord",
     "Event",
     "Progress",
@@ -25,6 +29,7 @@ __all__ = [
     "Trained",
     "cached_victim",
     "fit",
+    "preset",
 ]
 
 _HEAVY = {"cached_victim": "victim", "fit": "train"}

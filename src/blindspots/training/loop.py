@@ -19,10 +19,11 @@ from .events import EpochRecord, Progress, Started, Stepped
 from .interrupt import Interrupt
 from .measure import measure
 from .order import epoch_batches, key
-from .plain import Plain
 from .preparation import Setup
 from .schedule import rate_at
 from .settings import TrainSettings
+from .step import Step
+from .team import Team
 
 LOOK = 10  # steps between two looks at the loss: each look waits for a GPU
 
@@ -34,7 +35,7 @@ class Loop:
         self, settings: TrainSettings, setup: Setup, state: State, directory: Directory, tell: Progress
     ) -> None:
         self.settings, self.setup, self.state, self.directory, self.tell = settings, setup, state, directory, tell
-        self.method = Plain(settings.label_smoothing)
+        self.method, self.team, self.cache = settings.training_method(), Team(setup.device), {}
         self.logits_of = setup.logits_of(state.network)
         self.window: list[tuple[Tensor, Tensor, int]] = []  # loss, correct answers and images of steps not looked at
         self.steps = len(self._batches())
@@ -76,11 +77,23 @@ class Loop:
         for group in state.optimiser.param_groups:
             group["lr"] = self._rate()
         state.optimiser.zero_grad()
-        loss, logits = self.method.loss(self.logits_of, images, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        state.optimiser.step()
+        step = self._given(images, labels, index)
+        loss, hits = torch.zeros(()), torch.zeros(())
+        crafted = self.method.craft(step)
+        for number, part in enumerate(self.method.parts(step, crafted)):
+            self.team.backward(part.loss)
+            loss = part.loss.detach() if number == 0 else loss + part.loss.detach()
+            hits = (part.logits.argmax(1) == labels).sum()
+        self.team.update(state.network, state.optimiser, None)
         state.step += 1
-        self.window.append((loss.detach(), (logits.argmax(1) == labels).sum(), len(rows)))
+        self.window.append((loss, hits, len(rows)))
+
+    def _given(self, images: Tensor, labels: Tensor, index: Tensor) -> Step:
+        settings, state = self.settings, self.state
+        return Step(
+            state.network, self.logits_of, images, labels, index.to(self.setup.device), seed=settings.seed,
+            epoch=state.epoch, number=state.step, smoothing=settings.label_smoothing, team=self.team, cache=self.cache,
+        )  # fmt: skip
 
     def _rate(self) -> float:
         step = self.state.epoch * self.steps + self.state.step

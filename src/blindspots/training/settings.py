@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..errors import BlindspotsError
 from ..settings import above, at_least, one_of
+
+if TYPE_CHECKING:
+    from .methods import Method
 
 Optimiser = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "onecycle"]
@@ -45,6 +48,10 @@ class TrainSettings:
     """Built-in network to train (blindspots list models)."""
     network_settings: dict[str, int | float | bool | str] = field(default_factory=dict)
     """Settings of the network, as pairs: name value name value ..."""
+    method: str = "plain"
+    """How it is trained: a method, or the preset of a paper (blindspots list methods)."""
+    method_settings: dict[str, int | float | bool | str] = field(default_factory=dict)
+    """Settings of the method, as pairs: radius 0.3 steps 40 ..."""
     data: str = "digits"
     """Data to train on (blindspots list data)."""
     split: str = "train"
@@ -111,6 +118,13 @@ class TrainSettings:
             raise BlindspotsError(
                 f"TrainSettings.augmentation 'shift-flip' would mirror the signs of '{self.data}': use shift or none"
             )
+        self.training_method()
+
+    def training_method(self) -> Method:
+        """The method with its settings; those of a preset are filled in."""
+        from .methods import make_method
+
+        return make_method(self.method, self.method_settings)
 
     @property
     def rate(self) -> float:
