@@ -1,6 +1,6 @@
-"""The study of adversarial training as a course sets it: gradient attacks, networks trained on them, and what they miss.
+"""The study of adversarial training as a course sets it: gradient attacks, and networks that are trained on them.
 
-Sources: "Assignment 5: More Like Neural NOTworks", Introduction to Deep Learning, AI Lab, University of Magdeburg, 2025,
+Sources: "Assignment 5: More Like Neural NOTworks", Introduction to Deep Learning, AI Lab, University of Magdeburg,
 ovgu-ailab.github.io/idl2025; Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572; Madry et al. 2018, arXiv:1706.06083.
 """
 
@@ -64,7 +64,7 @@ PHOTOS = Sweep(("0.005", "0.01", "0.02", "8/255"), "8/255")
 
 @dataclass(frozen=True)
 class Training:
-    """A way to train: its name here, what it is, the method, and its settings from sweep radius, l2 radius and steps."""
+    """A way to train: its name here, what it is, the method, and its settings from linf radius, l2 radius and steps."""
 
     name: str
     told: str
@@ -208,7 +208,9 @@ class AssignmentStudy(Study):
                 images, labels, index = self.images().batch(0, self.size.images)
                 other, model = labels != self._target, self._model(book, name)
                 results = [
-                    attack(model, images[other], labels[other], targets=self._target, index=index[other], seed=self.seed)
+                    attack(
+                        model, images[other], labels[other], targets=self._target, index=index[other], seed=self.seed
+                    )
                     for attack in attacks
                 ]
                 before = model.logits(images[other]).argmax(1).cpu() == self._target
@@ -234,7 +236,9 @@ class AssignmentStudy(Study):
             images, labels, index = data.take(torch.stack([(data.labels == c).nonzero()[0, 0] for c in classes]))
             rows = [images]
             for attack, target in attacks:
-                goal = torch.where(labels == target, (labels + 1) % data.classes, target) if target is not None else None
+                goal = (
+                    torch.where(labels == target, (labels + 1) % data.classes, target) if target is not None else None
+                )
                 rows.append(attack(model, images, labels, targets=goal, index=index, seed=self.seed).images)
             seen = [_look(model, row, labels) for row in rows]
             kept = {part: torch.stack([each[part] for each in seen]) for part in ("prediction", "confidence")}

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import unknown
+from .assignment import AssignmentStudy
+from .defended import DefendedStudy
 from .page import Block, write_page
 from .stadv import StAdvStudy
 from .study import Study
 from .szegedy import SzegedyStudy
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in (StAdvStudy, SzegedyStudy)}
+STUDIES: dict[str, type[Study]] = {
+    study.name: study for study in (StAdvStudy, SzegedyStudy, AssignmentStudy, DefendedStudy)
+}
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def reproduce(
     """Run a classic paper's experiments again, and write a page with paper and here side by side.
 
     Args:
-        name: `stadv` or `szegedy-lbfgs`.
+        name: `stadv`, `szegedy-lbfgs`, `assignment` or `defended`.
         full: the size at which the numbers mean something (hours on a CPU); otherwise one of minutes, to see it work.
         data: small images, as `mnist` and `fashion-mnist` are; other data as `dataset` takes them by name.
         data_dir: where they are; BLINDSPOTS_DATA by default.
