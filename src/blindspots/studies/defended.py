@@ -162,7 +162,7 @@ def _headline(
             "figures are as recalled, for its table was not at hand, and neither was what its attacker knew: its C&W "
             "fools so few that its examples can hardly have been made on the hardened networks themselves. So both are "
             "measured: examples made on the plain network of the same kind and shown to the hardened one, and examples "
-            "made on the hardened network. Success is any wrong answer, of the images that are right without attack, in "
+            "made on the hardened network. Success is any wrong answer, of the images right without attack, in "
             "the first case for both networks. FGSM, PGD and C&W stay within linf 0.3, stAdv adds nothing and bends by "
             "at most 5 pixels; noise of 0.3 is the control."
         ),
