@@ -7,7 +7,6 @@ import warnings
 
 import pytest
 import torch
-from blindspots.training.methods import make_method
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

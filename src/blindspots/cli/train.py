@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train(Command):
-    """Train a built-in network, plainly or against an attack: progress bar, checkpoint, best epoch kept, one model file.
+    """Train a built-in network, plainly or against an attack: checkpoints, best epoch kept, one model file.
 
     blindspots train --data mnist --method pgd --method-settings radius 0.3 steps 40 (blindspots list methods);
     blindspots train --preset madry-mnist takes everything from a paper, and further flags go over it.
@@ -26,12 +26,13 @@ class Train(Command):
     settings: TrainSettings = field(default_factory=TrainSettings)
 
     def run(self, console: Console) -> None:
-        from ..training import fit
+        from ..training import fit, write_learning_page
         from ..training.progress import TrainingBar
 
         with TrainingBar() as bar:
             trained = fit(self.settings, progress=bar)
         console.print(f"model   {trained.model}", soft_wrap=True)
+        console.print(f"curves  {write_learning_page(self.settings.directory)}", soft_wrap=True)
 
 
 def with_preset(arguments: list[str]) -> tuple[list[str], Train]:

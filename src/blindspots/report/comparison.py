@@ -8,7 +8,7 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.markup import escape
 
-from .figures import COLOURS, MUTED, RULE, look, themed
+from .figures import COLOURS, MUTED, RULE, drawing
 from .templating import TEMPLATES, environment, style
 from .terminal import plain_table
 from .words import NARROW, interval, percent, plural
@@ -120,16 +120,10 @@ def _named(point: dict[str, Any]) -> str:
 
 def forest(found: dict[str, Any], *, wide: bool) -> str:
     """Every difference with its interval around the line of no difference, pair below pair, as `<svg>` text."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     rows = [(pair, point) for pair in found["pairs"] for point in pair["points"]]
-    with mpl.rc_context(look(f"forest-{wide}")):
-        lines = len(rows) + len(found["pairs"])
-        figure = Figure(figsize=(7.4 if wide else 3.5, 0.75 + (0.24 if wide else 0.4) * lines))
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
+    tall = 0.75 + (0.24 if wide else 0.4) * (len(rows) + len(found["pairs"]))
+
+    def draw(axes: Any) -> None:
         axes.axvline(0, color=MUTED, linewidth=1)
         height, names = 0, []
         for pair in found["pairs"]:
@@ -149,18 +143,15 @@ def forest(found: dict[str, Any], *, wide: bool) -> str:
         if not wide:  # no room beside the picture: each name stands above its line
             for at, name in names:
                 axes.annotate(name, (0, at - 0.38), xycoords=("axes fraction", "data"), va="center", color=MUTED)
+        axes.grid(visible=False, axis="y")
         axes.grid(axis="x", color=RULE, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(length=0)
-        axes.patch.set_visible(False)
-        figure.patch.set_visible(False)
-        top = 1 - 0.1 / figure.get_figheight()
-        figure.subplots_adjust(
-            left=0.34 if wide else 0.04, right=0.98, top=top, bottom=min(0.5, 0.45 / figure.get_figheight())
+        axes.figure.subplots_adjust(
+            left=0.34 if wide else 0.04, right=0.98, top=1 - 0.1 / tall, bottom=min(0.5, 0.45 / tall)
         )
-        told = "; ".join(
-            f"{pair['first']} less {pair['second']}, {place(point)}: {points(point['difference'])}"
-            for pair, point in rows[:8]
-        )
-        return themed(figure, f"Differences with 95 % intervals. {told}. The tables below have all numbers.")
+
+    told = "; ".join(
+        f"{pair['first']} less {pair['second']}, {place(point)}: {points(point['difference'])}"
+        for pair, point in rows[:8]
+    )
+    description = f"Differences with 95 % intervals. {told}. The tables below have all numbers."
+    return drawing(draw, (7.4 if wide else 3.5, tall), f"forest-{wide}", description)

@@ -14,6 +14,7 @@ from .recipes import preset
 from .settings import TrainSettings
 
 if TYPE_CHECKING:
+    from .page import write_learning_page as write_learning_page
     from .train import fit as fit
     from .victim import cached_victim as cached_victim
 
@@ -30,9 +31,10 @@ __all__ = [
     "cached_victim",
     "fit",
     "preset",
+    "write_learning_page",
 ]
 
-_HEAVY = {"cached_victim": "victim", "fit": "train"}
+_HEAVY = {"cached_victim": "victim", "fit": "train", "write_learning_page": "page"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,9 +55,14 @@ class Step:
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (n, K) of images (n, C, H, W), differentiable, in the mode that the network is in."""
+        return self.through([self._logits_of], images)
+
+    def through(self, layers: Sequence[Callable[[Tensor], Tensor]], values: Tensor) -> Tensor:
+        """The values after one layer after the other, in the precision of the run, and then in full precision."""
         with self.team.autocast():
-            logits = self._logits_of(images)
-        return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+            for layer in layers:
+                values = layer(values)
+        return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
     def loss(self, logits: Tensor, labels: Tensor | None = None) -> Tensor:
         """The mean cross-entropy () with the smoothed labels, those of the batch by default."""

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from ...lazy import torch
 from ...settings import read_radius
-from .inner import ball_ascent
+from .inner import away_from_prediction, ball_ascent
 from .method import Method, Part
 from .mixtures import Mixture, check_mixture, mixed
 
@@ -48,14 +47,8 @@ class FGSMTraining(Method):
 
     def craft(self, step: Step) -> Tensor:
         radius = float(self.radius)
-        return ball_ascent(
-            step, "linf", radius, 1, radius * step.scale, gain=away_from_prediction if self.predicted else None
-        )
+        gain = away_from_prediction if self.predicted else None
+        return ball_ascent(step, "linf", radius, 1, radius * step.scale, gain=gain)
 
     def parts(self, step: Step, crafted: Tensor | None) -> Iterator[Part]:
         return mixed(step, crafted, self.mixture)
-
-
-def away_from_prediction(logits: Tensor) -> Tensor:
-    """The summed cross-entropy with the predicted classes; no label takes part."""
-    return torch.nn.functional.cross_entropy(logits, logits.argmax(1), reduction="sum")

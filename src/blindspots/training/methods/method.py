@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from ..step import Step
 
 
 @dataclass(frozen=True)
 class Part:
-    """A loss () whose gradient is added to that of the step, and the logits (n, K) of the n images of the batch, from
-    which the running accuracy is counted; that of the last part counts. `update` moves the weights after it.
+    """A loss () whose gradient is added to that of the step, and the logits (n, K) of the n images of the batch, if the
+    running accuracy is to be counted from them; the last ones count. `update` moves the weights after it.
     """
 
     loss: Tensor
-    logits: Tensor
+    logits: Tensor | None
     update: bool = False
 
 
+@dataclass(frozen=True)
 class Method(ABC):
     """A way to train: a frozen dataclass of plain values.
 
@@ -44,6 +45,13 @@ class Method(ABC):
         """Norm and radius of the ball that it trains for, where there is one: the fields `norm` and `radius`."""
         norm, radius = getattr(self, "norm", None), getattr(self, "radius", None)
         return None if norm is None or radius is None else (str(norm), float(radius))
+
+    def check(self, network: nn.Module, shape: tuple[int, int, int], classes: int) -> None:  # noqa: B027
+        """Refuse a network or images (C, H, W) that the method cannot train; most take any.
+
+        Raises:
+            BlindspotsError: what does not fit, in one sentence.
+        """
 
     @abstractmethod
     def craft(self, step: Step) -> Tensor | None:

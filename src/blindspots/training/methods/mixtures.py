@@ -30,13 +30,16 @@ def check_mixture(settings: object) -> None:
 
 
 def mixed(step: Step, crafted: Tensor | None, mixture: Mixture) -> Iterator[Part]:
-    """The parts of a step on images (n, C, H, W) and crafted ones of the same labels."""
+    """The parts of a step on images (n, C, H, W) and crafted ones (k n, C, H, W), k blocks of the same labels."""
     assert crafted is not None
+    labels = step.labels.repeat(len(crafted) // len(step.labels))
     if mixture == "concatenate":
         logits = step.logits(torch.cat([step.images, crafted]))
-        yield Part(step.loss(logits, torch.cat([step.labels, step.labels])), logits[len(step.labels) :])
+        yield Part(step.loss(logits, torch.cat([step.labels, labels])), logits[-len(step.labels) :])
         return
     weight = 0.5 if mixture == "average" else 1.0
-    for images in (crafted,) if mixture == "only" else (step.images, crafted):
-        logits = step.logits(images)
+    if mixture != "only":
+        logits = step.logits(step.images)
         yield Part(step.loss(logits) * weight, logits)
+    logits = step.logits(crafted)
+    yield Part(step.loss(logits, labels) * weight, logits[-len(step.labels) :])

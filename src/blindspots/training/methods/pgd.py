@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ...geometry import BallName
 from ...settings import above, at_least, one_of, read_radius
-from .inner import ball_ascent, random_start
+from .inner import ball_ascent, random_start, step_size
 from .method import Method, Part
 from .mixtures import Mixture, check_mixture, mixed
 
@@ -57,9 +57,9 @@ class PGDTraining(Method):
 
     def craft(self, step: Step) -> Tensor:
         radius = float(self.radius)
-        size = self.step_size if self.step_size is not None else 2.5 * radius / self.steps
+        size = step_size(self.step_size, radius, self.steps) * step.scale
         start = random_start(step, self.norm, radius) if self.random_start else None
-        return ball_ascent(step, self.norm, radius, self.steps, size * step.scale, start)
+        return ball_ascent(step, self.norm, radius, self.steps, size, start)
 
     def parts(self, step: Step, crafted: Tensor | None) -> Iterator[Part]:
         return mixed(step, crafted, self.mixture)
