@@ -20,7 +20,7 @@ from blindspots.studies import assignment, defended, stadv, szegedy
 from blindspots.studies.mistakes import PlusKappa, softmax_inside
 from blindspots.studies.notebook import Notebook
 from blindspots.studies.page import Paragraph, Picture, Table, Title, html, markdown, print_page
-from blindspots.studies.pictures import grid
+from blindspots.studies.pictures import grid, lines
 from blindspots.studies.stadv_page import best_fixed
 
 TRAINING, TEST = 120, 40
@@ -186,6 +186,22 @@ def test_long_names_leave_the_images_of_a_grid_their_size() -> None:
         with Image.open(io.BytesIO(grid(black, names, ["image"], set()))) as picture:
             pictures.append(int((np.asarray(picture.convert("L")) == 0).sum()))
     assert pictures[1] > 0.8 * pictures[0]
+
+
+def test_captions_stand_below_their_images_and_lines_have_a_panel_each() -> None:
+    black = {(0, column): torch.zeros(1, 8, 8) for column in range(2)}
+    sizes = []
+    for captions in (None, {(0, 0): "a caption of some length", (0, 1): "b"}):
+        with Image.open(io.BytesIO(grid(black, ["row"], ["c", "d"], set(), captions))) as picture:
+            sizes.append(picture.size)
+    assert sizes[1][0] > sizes[0][0]
+    assert sizes[1][1] > sizes[0][1]
+    widths = []
+    for titles in (("one",), ("one", "two")):
+        panels = {title: {"a": [1.0, 0.5], "b": [0.9, 0.8]} for title in titles}
+        with Image.open(io.BytesIO(lines([0.0, 0.1], panels))) as picture:
+            widths.append(picture.size[0])
+    assert widths[1] > widths[0] + 300
 
 
 def test_a_kappa_that_is_added_parks_the_margin_where_a_subtracted_one_crosses() -> None:

@@ -74,7 +74,7 @@ def test_differences_and_means_are_those_of_a_hand() -> None:
 
 
 def scene() -> Scene:
-    return Scene(("0.1", "0.2"), "0.1", 64, 5, {}, "cat")
+    return Scene(("0.1", "0.2"), "0.1", 64, 5, {}, ("dog", "cat"), "cat")
 
 
 def everything(networks: Iterator[str]) -> tuple[dict[str, Any], dict[str, dict[tuple[str, str], Tensor]]]:

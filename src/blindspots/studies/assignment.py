@@ -131,6 +131,7 @@ class AssignmentStudy(Study):
             values=math.prod(self.images().shape),
             steps=self.size.steps,
             named={training.name: training.told for training in TRAININGS},
+            classes=tuple(self.images().class_names),
             target=self.images().class_names[self._target],
         )
         return page.blocks(scene, trained, found, aimed, shown)
@@ -223,7 +224,7 @@ class AssignmentStudy(Study):
         return found
 
     def _pictured(self, book: Notebook, name: str) -> dict[str, Tensor]:
-        """The first test image of each class under every attack at the trained radius, with what is said of it."""
+        """The first image of each class that is right, under every attack at the trained radius, with the answers."""
         place = self.sweep.radii.index(self.sweep.trained)
         attacks: list[tuple[Attack, int | None]] = [
             (each[min(place, len(each) - 1)], None) for each in self._attacks().values()
@@ -231,14 +232,13 @@ class AssignmentStudy(Study):
         attacks.append((self._attacks()["PGD"][place], self._target))
 
         def work() -> tuple[Values, dict[str, Tensor]]:
-            model, data = self._model(book, name), self.images()
-            classes = torch.unique(data.labels)[:PICTURED]
-            images, labels, index = data.take(torch.stack([(data.labels == c).nonzero()[0, 0] for c in classes]))
-            rows = [images]
+            model = self._model(book, name)
+            chosen = self.victims(model, self.size.images)
+            first = [int((chosen.labels == c).nonzero()[0]) for c in torch.unique(chosen.labels)[:PICTURED]]
+            images, labels, index = chosen.images[first], chosen.labels[first], chosen.index[first]
+            rows, classes = [images], self.images().classes
             for attack, target in attacks:
-                goal = (
-                    torch.where(labels == target, (labels + 1) % data.classes, target) if target is not None else None
-                )
+                goal = torch.where(labels == target, (labels + 1) % classes, target) if target is not None else None
                 rows.append(attack(model, images, labels, targets=goal, index=index, seed=self.seed).images)
             seen = [_look(model, row, labels) for row in rows]
             kept = {part: torch.stack([each[part] for each in seen]) for part in ("prediction", "confidence")}

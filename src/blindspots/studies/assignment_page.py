@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from ..report.words import duration, number
 from ..settings import Radius
 from .notebook import Values
 from .page import Block, Paragraph, Picture, Table, Title
-from .pictures import grid
+from .pictures import grid, lines
 from .study import rate
 
 if TYPE_CHECKING:
@@ -46,14 +47,15 @@ Found = dict[str, dict[tuple[str, str], Seen]]
 
 @dataclass(frozen=True)
 class Scene:
-    """What the page tells of: the radii, the one trained at, values of an image, steps of PGD, trainings by name, and
-    the class that every image is turned into."""
+    """What the page tells of: the radii, the one trained at, values of an image, steps of PGD, trainings by name, the
+    names of the classes, and the class that every image is turned into."""
 
     sweep: tuple[str, ...]
     trained: str
     values: int
     steps: int
     named: dict[str, str]
+    classes: tuple[str, ...]
     target: str
 
 
@@ -207,11 +209,11 @@ def _bare(scene: Scene, bare: dict[tuple[str, str], Seen]) -> list[Block]:
     return [
         Title("The plain network, attack by attack"),
         Paragraph(
-            "Every test image is replaced by its adversarial one. Sign steps of eps and normalised steps of "
-            f"eps * sqrt({scene.values}) have the same l2 norm before clipping and stand at the same radius. "
-            f"PGD takes {scene.steps} steps. Of the points that an attack passes, the unchanged image too, that of "
-            "highest loss counts; stAdv bends by at most a pixel and stops beyond the boundary, so that its loss says "
-            "little."
+            "Every test image is replaced by its adversarial one, but for those that are wrong already, which stay "
+            f"as they are. Sign steps of eps and normalised steps of eps * sqrt({scene.values}) have the same l2 norm "
+            f"before clipping and stand at the same radius. PGD takes {scene.steps} steps. Of the points that an "
+            "attack passes, the unchanged image too, that of highest loss counts; stAdv bends by at most a pixel and stops "
+            "beyond the boundary, so that its loss says little."
         ),
         Table(
             "Accuracy, mean loss, and mean certainty of the errors",
@@ -262,7 +264,20 @@ def _sweeps(scene: Scene, found: Found) -> list[Block]:
         )
         for kind in KINDS
     ]
-    return [Title("Every radius"), Paragraph(f"All networks are trained at {scene.trained}."), *tables]
+    places = [0.0, *(float(Radius(radius)) for radius in scene.sweep)]
+    panels = {
+        kind: {
+            name: [
+                float(one.right.double().mean()) for one in (seen["none", ""], *(seen[kind, r] for r in scene.sweep))
+            ]
+            for name, seen in found.items()
+        }
+        for kind in ("sign", "normalised", "PGD")
+    }
+    picture = Picture(
+        "radii.png", lines(places, panels), "Accuracy by linf radius; normalised steps at the same l2 size"
+    )
+    return [Title("Every radius"), Paragraph(f"All networks are trained at {scene.trained}."), picture, *tables]
 
 
 def _one_class(scene: Scene, aimed: dict[str, dict[tuple[str, str], Tensor]]) -> list[Block]:
@@ -287,24 +302,21 @@ def _pictures(scene: Scene, shown: dict[str, dict[str, Tensor]]) -> list[Block]:
     plates: list[Block] = [
         Title("Pictures"),
         Paragraph(
-            f"The first test image of each class at radius {scene.trained}: below each image what the network says and "
-            "how sure it is; wrong answers are framed."
+            f"The first test image of each class that the network gets right, attacked at radius {scene.trained}: "
+            "below each image what the network says and how sure it is; wrong answers are framed."
         ),
     ]
     for name, kept in shown.items():
         places = [(row, column) for row in range(len(rows)) for column in range(len(kept["labels"]))]
         said = {
-            (
-                row,
-                column,
-            ): f"{int(kept['prediction'][row, column])}, {100 * float(kept['confidence'][row, column]):.0f} %"
-            for row, column in places
+            place: f"{scene.classes[int(kept['prediction'][place])]}, {100 * float(kept['confidence'][place]):.0f} %"
+            for place in places
         }
         wrong = {place for place in places if kept["prediction"][place] != kept["labels"][place[1]]}
         picture = grid(
             {place: kept["images"][place] for place in places},
             rows,
-            [f"label {int(label)}" for label in kept["labels"]],
+            [scene.classes[int(label)] for label in kept["labels"]],
             wrong,
             said,
         )
@@ -338,4 +350,4 @@ def _each(parts: Iterator[str] | Any) -> str:
 
 
 def _paired(scene: Scene, radius: str) -> float:
-    return float(Radius(radius)) * scene.values**0.5
+    return float(Radius(radius)) * math.sqrt(scene.values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -71,6 +72,24 @@ def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
             line[0].set_title(title, fontsize=9, loc="left")
             line[1].set_title(f"largest move {largest:.1f} pixels, arrows x {longer}", fontsize=9)
             line[2].set_title("bent", fontsize=9)
+        return _png(figure)
+
+
+def lines(places: list[float], panels: dict[str, dict[str, list[float]]]) -> bytes:
+    """A PNG of panels side by side, each with shares by name as lines over the same places."""
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        figure = Figure(figsize=(3.0 * len(panels) + 1.6, 3.0), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for place, (title, shares) in zip(axes, panels.items(), strict=True):
+            for (name, values), mark in zip(shares.items(), cycle("os^Dv<>P*X"), strict=False):
+                place.plot(
+                    places, [100 * value for value in values], marker=mark, markersize=4, linewidth=1.3, label=name
+                )
+            place.set(title=title, xlabel="radius", xlim=(0, None), ylim=(-2, 102))
+            place.spines[["top", "right"]].set_visible(False)
+            place.grid(axis="y", linewidth=0.5)
+        axes[0].set_ylabel("accuracy (%)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         return _png(figure)
 
 
