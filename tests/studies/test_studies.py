@@ -54,7 +54,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assignment, "DIGITS", assignment.Sweep(("0.1", "0.2"), "0.1"))
     monkeypatch.setattr(assignment, "SHOWN", ("plain", "PGD"))
     monkeypatch.setattr(assignment, "PICTURED", 2)
-    monkeypatch.setattr(defended, "QUICK", defended.Size(60, 1, 1, 4, 2, 1, 2, 2, 0))
+    monkeypatch.setattr(defended, "QUICK", defended.Size(60, 1, 1, 8, 4, 2, 1, 2, 2, 0))
     monkeypatch.setattr(defended, "NETWORKS", {"a": "small-cnn", "b": "fc10"})
 
 

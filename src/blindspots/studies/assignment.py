@@ -150,6 +150,7 @@ class AssignmentStudy(Study):
             schedule="onecycle",
             augmentation="shift-flip" if photos else "none",
             validation=0.0,
+            test_split="",
         )
         return self.train(book, f"train-{_file(training.name)}", settings)
 

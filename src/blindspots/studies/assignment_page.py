@@ -212,8 +212,8 @@ def _bare(scene: Scene, bare: dict[tuple[str, str], Seen]) -> list[Block]:
             "Every test image is replaced by its adversarial one, but for those that are wrong already, which stay "
             f"as they are. Sign steps of eps and normalised steps of eps * sqrt({scene.values}) have the same l2 norm "
             f"before clipping and stand at the same radius. PGD takes {scene.steps} steps. Of the points that an "
-            "attack passes, the unchanged image too, that of highest loss counts; stAdv bends by at most a pixel and stops "
-            "beyond the boundary, so that its loss says little."
+            "attack passes, the unchanged image too, that of highest loss counts; stAdv bends by at most a pixel and "
+            "stops beyond the boundary, so that its loss says little."
         ),
         Table(
             "Accuracy, mean loss, and mean certainty of the errors",

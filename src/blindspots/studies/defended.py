@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attacks import CW, FGSM, PGD, StAdv, UniformNoise
 from ..defences.judge import transfer
-from ..report.words import duration, number, percent
+from ..report.words import duration, number
 from ..settings import plain
 from ..training import TrainSettings
 from .notebook import Notebook, Values
@@ -39,12 +39,13 @@ RECALLED: dict[str, dict[str, tuple[float, float, float]]] = {
 
 @dataclass(frozen=True)
 class Size:
-    """Training images (None: all) and epochs, steps of PGD in training; images attacked, steps of PGD, rounds and steps
-    of C&W, and queries and halvings of stAdv."""
+    """Training images (None: all) and epochs, steps of PGD in training; images tested, images attacked, steps of PGD,
+    rounds and steps of C&W, and queries and halvings of stAdv."""
 
     training: int | None
     epochs: int
     training_steps: int
+    tested: int
     images: int
     steps: int
     rounds: int
@@ -53,8 +54,8 @@ class Size:
     halvings: int
 
 
-QUICK = Size(1_500, 1, 5, 16, 20, 2, 30, 20, 2)
-FULL = Size(None, 6, 20, 500, 100, 9, 100, 200, 6)
+QUICK = Size(1_500, 1, 5, 200, 16, 20, 2, 30, 20, 2)
+FULL = Size(None, 6, 20, 10_000, 500, 100, 9, 100, 200, 6)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class DefendedStudy(Study):
                 trained[letter, defence] = self._train(book, letter, defence)
         seen = {which: self._attacked(book, *which, blind=False) for which in trained}
         blind = {which: self._attacked(book, *which, blind=True) for which in trained if which[1] != "plain"}
-        return [*_headline(seen, blind), *_networks(trained, seen)]
+        clean = {which: self._tested(book, *which) for which in trained}
+        return [*_headline(seen, blind), *_networks(trained, clean, seen)]
 
     def _train(self, book: Notebook, letter: str, defence: str) -> Values:
         others = [book.path / "models" / f"{one}-plain" / "model.safetensors" for one in NETWORKS if one != letter]
@@ -94,8 +96,19 @@ class DefendedStudy(Study):
             batch=64,
             schedule="onecycle",
             validation=0.0,
+            test_split="",
         )
         return self.train(book, f"train-{letter}-{defence}", settings)
+
+    def _tested(self, book: Notebook, letter: str, defence: str) -> Values:
+        """How many of the first test images a network gets right."""
+
+        def work() -> tuple[Values, dict[str, Tensor]]:
+            images, labels, _ = self.images().batch(0, self.size.tested)
+            right = self.model(book, f"train-{letter}-{defence}").logits(images).argmax(1).cpu() == labels
+            return {"success": int(right.sum()), "of": len(right)}, {}
+
+        return book.cell(f"clean-{letter}-{defence}", {"count": self.size.tested}, work)[0]
 
     def _attacks(self) -> dict[str, Attack]:
         size = self.size
@@ -170,7 +183,11 @@ def _headline(
     ]
 
 
-def _networks(trained: dict[tuple[str, str], Values], seen: dict[tuple[str, str], dict[str, Values]]) -> list[Block]:
+def _networks(
+    trained: dict[tuple[str, str], Values],
+    clean: dict[tuple[str, str], Values],
+    seen: dict[tuple[str, str], dict[str, Values]],
+) -> list[Block]:
     rows = []
     for (letter, defence), values in trained.items():
         found = seen[letter, defence]
@@ -180,7 +197,7 @@ def _networks(trained: dict[tuple[str, str], Values], seen: dict[tuple[str, str]
             (
                 letter.upper(),
                 DEFENCES[defence],
-                percent(values["accuracy"]),
+                _rate(clean[letter, defence]),
                 strongest,
                 number(bent["size"]),
                 number(bent["gradients"]),
