@@ -138,7 +138,7 @@ class DefendedStudy(Study):
                     "of": int(attacked.sum()),
                     "success": int(success.sum()),
                     "size": float(sizes.mean()) if len(sizes) else None,
-                    "gradients": float(result.backwards[attacked].double().mean()),
+                    "gradients": float(result.backwards[attacked].double().mean()) if bool(attacked.any()) else None,
                 }, {}
 
             cell = f"{'blind' if blind else 'seen'}-{name.lower().replace('&', '')}-{letter}-{defence}"
@@ -192,13 +192,14 @@ def _networks(
     for (letter, defence), values in trained.items():
         found = seen[letter, defence]
         bent = found["stAdv"]
-        strongest = max(found, key=lambda name: found[name]["success"] if name in ("FGSM", "PGD", "C&W") else -1)
+        inside = {name: found[name]["success"] for name in ("FGSM", "PGD", "C&W")}
+        strongest = [name for name, count in inside.items() if count and count == max(inside.values())]
         rows.append(
             (
                 letter.upper(),
                 DEFENCES[defence],
                 _rate(clean[letter, defence]),
-                strongest,
+                ", ".join(strongest) or "–",
                 number(bent["size"]),
                 number(bent["gradients"]),
                 duration(values["training"]),
