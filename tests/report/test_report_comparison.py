@@ -16,7 +16,7 @@ from rich.console import Console
 import blindspots as bs
 from blindspots.cli import main
 from blindspots.evaluation.run import Run
-from blindspots.report.comparison import print_comparison, render
+from blindspots.report.comparison import print_comparison, render, verdict
 
 COUNT = 20
 LABELS = [0, 1] * (COUNT // 2)
@@ -135,6 +135,19 @@ def test_page_and_table_tell_the_same(runs: list[Path], tmp_path: Path, capsys: 
     assert "var(--s1)" in page
     assert "Only one of them has attacks within linf 0.2" in " ".join(printed.getvalue().split())
     assert "comparison.html" in capsys.readouterr().out
+
+
+def test_the_verdict_names_what_is_more_than_chance(tmp_path: Path) -> None:
+    """In the worst case if it is sure, else under a single attack; equal worst cases hide what attacks differ in."""
+    paths = [
+        run(tmp_path / name, (), (PGD, where(*range(pgd))), (CW, where(*range(cw))))
+        for name, pgd, cw in (("a", 18, 2), ("b", 2, 18), ("c", 1, 1))
+    ]
+    told = [verdict(pair, 0.95) for pair in bs.compare(paths)["pairs"]]
+    assert told[0].startswith("b has more right under pgd, linf 0.1, by 80.0")
+    assert "a has more right under cw, linf 0.1, by 80.0" in told[0]
+    assert told[1].startswith("c has more right in the worst case, linf 0.1, by 85.0")
+    assert "Both attacked the same model" in told[1]
 
 
 def test_names_are_escaped_and_told_apart(tmp_path: Path) -> None:

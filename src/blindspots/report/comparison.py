@@ -62,8 +62,7 @@ def verdict(pair: dict[str, Any], level: float) -> str:
     said = [
         f"{pair['first' if point['difference'] > 0 else 'second']} has more right {_named(point)} by "
         f"{points(abs(point['difference']), signed=False)}"
-        for point in sure
-        if point["what"] != "attack"
+        for point in [point for point in sure if point["what"] != "attack"] or sure
     ]
     told = [f"{'; '.join(said)}." if said else "No difference is larger than what chance makes of equals."]
     if said and pair["same_model"]:
@@ -115,7 +114,9 @@ def _points(value: float, signed: bool = True) -> str:
 
 
 def _named(point: dict[str, Any]) -> str:
-    return "without attack," if point["what"] == "clean" else f"in the {place(point)},"
+    if point["what"] == "clean":
+        return "without attack,"
+    return f"{'in the' if point['what'] == 'worst' else 'under'} {place(point)},"
 
 
 def forest(found: dict[str, Any], *, wide: bool) -> str:
