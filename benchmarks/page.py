@@ -34,6 +34,7 @@ RESULTS = Path(__file__).parent / "results"
 ORDER = (
     *("overhead", "peers", "min_norm", "verdict", "autoattack", "queries", "memory", "imports", "invariance"),
     *("kill", "demo", "fast_settings", "lbfgs", "szegedy"),
+    *("training", "train_kill", "madry"),
 )
 TITLES = {
     "overhead": "Overhead over the model's own calls",
@@ -50,6 +51,9 @@ TITLES = {
     "fast_settings": "Settings of fast",
     "lbfgs": "L-BFGS for a batch",
     "szegedy": "Szegedy's attack for a batch",
+    "training": "Adversarial training",
+    "train_kill": "Training killed and resumed",
+    "madry": "Madry's network on MNIST",
 }
 
 

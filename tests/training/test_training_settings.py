@@ -33,7 +33,10 @@ from blindspots.training import TrainSettings
             "TrainSettings.momentum applies to sgd only, got 0.9 with adam: leave it out",
         ),
         ({"optimiser": "lion"}, "TrainSettings.optimiser must be one of sgd, adam, adamw, got 'lion'"),
-        ({"schedule": "step"}, "TrainSettings.schedule must be one of constant, cosine, onecycle, got 'step'"),
+        (
+            {"schedule": "step"},
+            "TrainSettings.schedule must be one of constant, cosine, onecycle, cyclic, steps, got 'step'",
+        ),
         (
             {"augmentation": "shift-flip", "data": "mnist"},
             "TrainSettings.augmentation 'shift-flip' would mirror the signs of 'mnist': use shift or none",
@@ -84,6 +87,8 @@ def test_directory_is_named_after_data_and_network() -> None:
     assert TrainSettings(data="imagefolder:a/b c", network="resnet20").directory == Path(
         "runs/imagefolder-a-b-c-resnet20"
     )
+    fgsm = TrainSettings(method="fgsm", method_settings={"radius": 0.1})
+    assert fgsm.directory == Path("runs/digits-small-cnn-fgsm")
     assert TrainSettings(out="here").directory == Path("here")
 
 

@@ -133,7 +133,7 @@ class TrainSettings:
     loggers: str = ""
     """Trackers that are told of losses and accuracies, joined by +: tensorboard, mlflow. They write into out."""
     out: str = ""
-    """Training directory (default: runs/DATA-NETWORK)."""
+    """Training directory (default: runs/DATA-NETWORK-METHOD)."""
 
     def __post_init__(self) -> None:
         one_of(self, "optimiser", get_args(Optimiser))
@@ -199,10 +199,11 @@ class TrainSettings:
 
     @property
     def directory(self) -> Path:
-        """The training directory: as given, or runs/DATA-NETWORK."""
+        """The training directory: as given, or runs/DATA-NETWORK, and -METHOD where that is not plain."""
         if self.out:
             return Path(self.out)
-        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{self.data}-{self.network}")
+        name = f"{self.data}-{self.network}" + ("" if self.method == "plain" else f"-{self.method}")
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
         return Path("runs") / name
 
     def plain(self) -> dict[str, Any]:
