@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from .defences.judge import transfer as transfer
     from .defences.wrap import defend as defend
     from .errors import BlindspotsError as BlindspotsError
+    from .evaluation.compare import compare as compare
     from .evaluation.driver import evaluate as evaluate
     from .evaluation.run import Run as Run
     from .exporting import export as export
@@ -131,6 +132,7 @@ _HOME = {
     "Universal": "attacks",
     "build": "models",
     "classifier": "wrapping",
+    "compare": "evaluation.compare",
     "dataset": "data",
     "defend": "defences.wrap",
     "evaluate": "evaluation.driver",

@@ -57,6 +57,7 @@ def test_help_and_lists_come_without_torch() -> None:
         ["evaluate", "--help"],
         ["attack", "pgd", "--help"],
         ["train", "--help"],
+        ["compare", "--help"],
         ["list", "attacks"],
     ):
         script = f"import sys; from blindspots.cli import main; sys.argv = ['blindspots', *{words!r}]\n"

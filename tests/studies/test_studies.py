@@ -16,11 +16,11 @@ from torch import Tensor
 
 import blindspots as bs
 from blindspots.attacks import StAdv
-from blindspots.studies import intriguing, stadv, szegedy
+from blindspots.studies import assignment, defended, intriguing, stadv, szegedy
 from blindspots.studies.mistakes import PlusKappa, softmax_inside
 from blindspots.studies.notebook import Notebook
 from blindspots.studies.page import Paragraph, Picture, Table, Title, html, markdown, print_page
-from blindspots.studies.pictures import grid
+from blindspots.studies.pictures import grid, lines
 from blindspots.studies.stadv_page import best_fixed
 
 TRAINING, TEST = 120, 40
@@ -52,6 +52,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(szegedy, "NETS", (szegedy.NETS[0], szegedy.NETS[3]))
     monkeypatch.setattr(intriguing, "QUICK", intriguing.Size(None, 3, 4, 2, 1, steps=20))
     monkeypatch.setattr(intriguing, "NETS", intriguing.NETS[:4])
+    monkeypatch.setattr(assignment, "QUICK", assignment.Size(60, 1, 8, 4, 2, 1, 2))
+    monkeypatch.setattr(assignment, "DIGITS", assignment.Sweep(("0.1", "0.2"), "0.1"))
+    monkeypatch.setattr(assignment, "SHOWN", ("plain", "PGD"))
+    monkeypatch.setattr(assignment, "PICTURED", 2)
+    monkeypatch.setattr(defended, "QUICK", defended.Size(60, 1, 1, 8, 4, 2, 1, 2, 2, 0))
+    monkeypatch.setattr(defended, "NETWORKS", {"a": "small-cnn", "b": "fc10"})
 
 
 def found(folder: Path) -> dict[str, Any]:
@@ -63,11 +69,16 @@ def found(folder: Path) -> dict[str, Any]:
     return cells
 
 
-@pytest.mark.parametrize("name", ["stadv", "szegedy-lbfgs", "intriguing"])
+# The networks of the first three are for 28 x 28 pixels; those of the others take the digits as they are.
+STUDIES = {"stadv": None, "szegedy-lbfgs": None, "intriguing": None, "assignment": "digits", "defended": "digits"}
+
+
+@pytest.mark.parametrize("name", STUDIES)
 def test_a_stopped_study_goes_on_and_finds_the_same(name: str, small: None, archive: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    data = STUDIES[name] or str(archive)
     cells: list[str] = []
-    done = bs.reproduce(name, data=str(archive), out=str(whole), progress=cells.append)
+    done = bs.reproduce(name, data=data, out=str(whole), progress=cells.append)
     assert len(cells) == len(set(cells)) == len(found(whole))
 
     stop = cells[len(cells) // 2]
@@ -77,15 +88,15 @@ def test_a_stopped_study_goes_on_and_finds_the_same(name: str, small: None, arch
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        bs.reproduce(name, data=str(archive), out=str(broken), progress=until)
+        bs.reproduce(name, data=data, out=str(broken), progress=until)
     assert 0 < len(found(broken)) < len(cells)
     rest: list[str] = []
-    bs.reproduce(name, data=str(archive), out=str(broken), progress=rest.append)
+    bs.reproduce(name, data=data, out=str(broken), progress=rest.append)
     assert rest == cells[len(cells) // 2 :]
     assert found(broken) == found(whole)
 
     again: list[str] = []
-    assert bs.reproduce(name, data=str(archive), out=str(whole), progress=again.append).page == done.page
+    assert bs.reproduce(name, data=data, out=str(whole), progress=again.append).page == done.page
     assert not again
 
     page, text = done.page.read_text(), done.text.read_text()
@@ -100,7 +111,7 @@ def test_a_stopped_study_goes_on_and_finds_the_same(name: str, small: None, arch
             assert (done.text.parent / name / block.name).read_bytes() == block.content
     assert "http" not in page.replace("http-equiv", "")
     with pytest.raises(bs.BlindspotsError, match=r"holds a study of other settings \(seed: 0 -> 1\)"):
-        bs.reproduce(name, data=str(archive), out=str(whole), seed=1)
+        bs.reproduce(name, data=data, out=str(whole), seed=1)
 
 
 def test_mistakes_are_refused_in_a_sentence(small: None, tmp_path: Path, archive: Path) -> None:
@@ -177,6 +188,22 @@ def test_long_names_leave_the_images_of_a_grid_their_size() -> None:
         with Image.open(io.BytesIO(grid(black, names, ["image"], set()))) as picture:
             pictures.append(int((np.asarray(picture.convert("L")) == 0).sum()))
     assert pictures[1] > 0.8 * pictures[0]
+
+
+def test_captions_stand_below_their_images_and_lines_have_a_panel_each() -> None:
+    black = {(0, column): torch.zeros(1, 8, 8) for column in range(2)}
+    sizes = []
+    for captions in (None, {(0, 0): "a caption of some length", (0, 1): "b"}):
+        with Image.open(io.BytesIO(grid(black, ["row"], ["c", "d"], set(), captions))) as picture:
+            sizes.append(picture.size)
+    assert sizes[1][0] > sizes[0][0]
+    assert sizes[1][1] > sizes[0][1]
+    widths = []
+    for titles in (("one",), ("one", "two")):
+        panels = {title: {"a": [1.0, 0.5], "b": [0.9, 0.8]} for title in titles}
+        with Image.open(io.BytesIO(lines([0.0, 0.1], panels))) as picture:
+            widths.append(picture.size[0])
+    assert widths[1] > widths[0] + 300
 
 
 def test_a_kappa_that_is_added_parks_the_margin_where_a_subtracted_one_crosses() -> None:

@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 
 from ..errors import BlindspotsError
-from . import analyze, attack, evaluate, fit, listing, reproduce, runs, style, train
+from . import analyze, attack, compare, evaluate, fit, listing, reproduce, runs, style, train
 from .options import Command
 
 COMMANDS: dict[str, type[Command]] = {
@@ -24,6 +24,7 @@ COMMANDS: dict[str, type[Command]] = {
     "style": style.Style,
     "reproduce": reproduce.Reproduce,
     "show": runs.Show,
+    "compare": compare.Compare,
     "report": runs.Report,
     "export": runs.Export,
     "list": listing.List,

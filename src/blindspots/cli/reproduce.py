@@ -20,11 +20,13 @@ class Reproduce(Command):
     stadv: spatially transformed adversarial examples (Xiao et al. 2018), and why reproductions of it fail.
     szegedy-lbfgs: smallest perturbations by box-constrained L-BFGS (Szegedy et al. 2014).
     intriguing: images made for one network shown to others, and single units against directions (the same paper).
+    assignment: gradient attacks and adversarial training, the questions of a university course answered.
+    defended: stAdv, FGSM and C&W against networks trained on FGSM, on an ensemble, on PGD (Xiao et al. 2018).
 
     Killed at any moment, the same command goes on where it was.
     """
 
-    study: Positional[Literal["stadv", "szegedy-lbfgs", "intriguing"]]
+    study: Positional[Literal["stadv", "szegedy-lbfgs", "intriguing", "assignment", "defended"]]
     """Which one."""
     full: bool = False
     """The size at which the numbers mean something: hours on one core. Otherwise minutes, to see it work."""

@@ -10,7 +10,7 @@ import numpy as np
 from ..record import KNOWLEDGE
 from .curves import at_every_radius
 from .findings import Flag, Thresholds, flag
-from .intervals import at_least
+from .paired import mcnemar
 from .verdicts import Verdicts
 
 _TITLES = {
@@ -97,7 +97,7 @@ def _disagreements(every: list[Verdicts], limits: Thresholds) -> list[Flag]:
 def _chance(weak: Verdicts, strong: Verdicts) -> float:
     """How likely a lead as great as that of `strong` is, in either direction, if both were equally good."""
     more, less = int((strong.success & ~weak.success).sum()), int((weak.success & ~strong.success).sum())
-    return min(1.0, 2 * at_least(more, more + less, 0.5))
+    return mcnemar(more, less) if more > less else 1.0
 
 
 def _disagreement(weak: Verdicts, strong: Verdicts, sure: bool) -> Flag:

@@ -43,7 +43,7 @@ def summarise(run: Run) -> dict[str, Any]:
     verdicts = {job: run.verdicts(job) for job in run.job_ids}
     labels = job_labels(run.jobs)
     jobs = [{**_job(run, verdict), **labels[job]} for job, verdict in verdicts.items()]
-    worst = _worst(list(verdicts.values()))
+    worst = worst_cases(list(verdicts.values()))
     return {
         "format": 1,
         "count": len(label),
@@ -135,7 +135,7 @@ def _cost(calls: NDArray[np.int64]) -> dict[str, Any]:
     return {"total": int(calls.sum()), "mean": float(calls.mean()), "max": int(calls.max())}
 
 
-def _worst(jobs: list[Verdicts]) -> list[tuple[dict[str, Any], Mask]]:
+def worst_cases(jobs: list[Verdicts]) -> list[tuple[dict[str, Any], Mask]]:
     """The worst case per (norm, radius), with the mask of fooled images; monotone in the radius by construction."""
     norms = list(dict.fromkeys(v.job["norm"] for v in jobs))
     verdicts, calls = at_every_radius(jobs), _calls(jobs)

@@ -39,7 +39,7 @@ def print_summary(run: Run, summary: dict[str, Any], console: Console) -> None:
     console.print(f"{cost}, {duration(times['total'])}.", style="dim", highlight=False)
 
 
-def _table(title: str, *columns: str) -> Table:
+def plain_table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
@@ -48,7 +48,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _attacks(summary: dict[str, Any], times: dict[str, Any]) -> Table:
     columns = ("attack", "robust", "95 %", "success", "median size", "calls", "time")
-    table = _table("Attacks", *columns)
+    table = plain_table("Attacks", *columns)
     for job in summary["jobs"]:
         size = job["sizes"][job["norm"]]
         calls = (job["forwards"]["mean"] or 0) + (job["backwards"]["mean"] or 0)
@@ -77,7 +77,7 @@ def _attacks(summary: dict[str, Any], times: dict[str, Any]) -> Table:
 
 
 def _worst(summary: dict[str, Any]) -> Table:
-    table = _table("Worst case over all attacks within a radius", "radius", "robust", "95 %", "fooled alone by")
+    table = plain_table("Worst case over all attacks within a radius", "radius", "robust", "95 %", "fooled alone by")
     for point in summary["worst"]:
         label = {job["id"]: job["series"] for job in summary["jobs"]}
         alone = [f"{label[credit['job']]} {credit['unique']}" for credit in point["credits"] if credit["unique"]]
@@ -92,7 +92,7 @@ def _classes(summary: dict[str, Any]) -> Table:
     points = [f"{point['norm']} {point['radius_text']}" for point in summary["worst"]][-4:]
     shown = entries[:CLASSES]
     title = "Classes" if len(shown) == len(entries) else f"Classes (the first {CLASSES} of {len(entries)})"
-    table = _table(title, "class", "images", "clean", *points)
+    table = plain_table(title, "class", "images", "clean", *points)
     for entry in shown:
         robust = [percent(point["robust"]["value"]) for point in entry["robust"]][-4:]
         table.add_row(escape(entry["name"]), number(entry["count"]), percent(entry["clean"]["value"]), *robust)

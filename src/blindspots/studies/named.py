@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import unknown
+from .assignment import AssignmentStudy
+from .defended import DefendedStudy
 from .intriguing import IntriguingStudy
 from .page import Block, write_page
 from .stadv import StAdvStudy
 from .study import Study
 from .szegedy import SzegedyStudy
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in (StAdvStudy, SzegedyStudy, IntriguingStudy)}
+STUDIES: dict[str, type[Study]] = {
+    study.name: study for study in (StAdvStudy, SzegedyStudy, IntriguingStudy, AssignmentStudy, DefendedStudy)
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def reproduce(
     """Run a classic paper's experiments again, and write a page with paper and here side by side.
 
     Args:
-        name: `stadv`, `szegedy-lbfgs` or `intriguing`.
+        name: `stadv`, `szegedy-lbfgs`, `intriguing`, `assignment` or `defended`.
         full: the size at which the numbers mean something (hours on a CPU); otherwise one of minutes, to see it work.
         data: small images, as `mnist` and `fashion-mnist` are; other data as `dataset` takes them by name.
         data_dir: where they are; BLINDSPOTS_DATA by default.

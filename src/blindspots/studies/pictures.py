@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -17,17 +18,23 @@ INK, MARK = "#1c1e21", "#c2410c"
 
 
 def grid(
-    images: dict[tuple[int, int], Tensor], rows: list[str], columns: list[str], marked: set[tuple[int, int]]
+    images: dict[tuple[int, int], Tensor],
+    rows: list[str],
+    columns: list[str],
+    marked: set[tuple[int, int]],
+    captions: dict[tuple[int, int], str] | None = None,
 ) -> bytes:
     """A PNG of images (C, H, W) by (row, column), with names of rows and columns; the marked ones are framed.
 
-    Places without an image stay empty.
+    Places without an image stay empty; captions stand below their images.
     """
+    captions = captions or {}
     with mpl.rc_context({"font.size": 9, "text.color": INK}):
         # Inches: names have room beside the images and above them, at about 0.08 a letter.
-        cell = max(0.62, 0.09 * max(map(len, columns)))
+        cell = max(0.62, 0.09 * max(map(len, [*columns, *captions.values()])))
         width = cell * len(columns) + 0.08 * max(map(len, rows)) + 0.45
-        figure = Figure(figsize=(width, cell * len(rows) + 0.5), layout="constrained")
+        height = (cell + (0.2 if captions else 0)) * len(rows) + 0.5
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(len(rows), len(columns), squeeze=False)
         for (row, column), place in np.ndenumerate(axes):
             _bare(place)
@@ -36,6 +43,8 @@ def grid(
             if (row, column) in marked:
                 for spine in place.spines.values():
                     spine.set(visible=True, color=MARK, linewidth=1.6)
+            if (row, column) in captions:
+                place.set_xlabel(captions[row, column], fontsize=8, labelpad=2)
             if row == 0:
                 place.set_title(columns[column], fontsize=9)
             if column == 0:
@@ -118,6 +127,24 @@ def flows(cases: list[tuple[Tensor, Tensor, Tensor, str]]) -> bytes:
             line[1].set_title(f"largest move {largest:.1f} pixels, arrows x {longer}", fontsize=9)
             line[2].set_title("bent", fontsize=9)
         return png(figure)
+
+
+def lines(places: list[float], panels: dict[str, dict[str, list[float]]]) -> bytes:
+    """A PNG of panels side by side, each with shares by name as lines over the same places."""
+    with mpl.rc_context({"font.size": 9, "text.color": INK}):
+        figure = Figure(figsize=(3.0 * len(panels) + 1.6, 3.0), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for place, (title, shares) in zip(axes, panels.items(), strict=True):
+            for (name, values), mark in zip(shares.items(), cycle("os^Dv<>P*X"), strict=False):
+                place.plot(
+                    places, [100 * value for value in values], marker=mark, markersize=4, linewidth=1.3, label=name
+                )
+            place.set(title=title, xlabel="radius", xlim=(0, None), ylim=(-2, 102))
+            place.spines[["top", "right"]].set_visible(False)
+            place.grid(axis="y", linewidth=0.5)
+        axes[0].set_ylabel("accuracy (%)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+        return _png(figure)
 
 
 def _arrows(place: Any, flow: Tensor, longer: int) -> None:

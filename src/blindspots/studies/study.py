@@ -103,6 +103,11 @@ class Study(ABC):
         told = {k: v for k, v in whole.plain().items() if k not in ("out", "data_dir", "device", "checkpoint_seconds")}
         if data is not None:
             told["fingerprint"] = data.fingerprint()
+        # Networks of the study itself are named from its folder, which may be moved.
+        told["method_settings"] = {
+            name: value.replace(str(book.path), "") if isinstance(value, str) else value
+            for name, value in whole.method_settings.items()
+        }
         return book.cell(cell, told, work)[0]
 
     def model(self, book: Notebook, cell: str) -> Classifier:
