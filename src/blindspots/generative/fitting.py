@@ -45,7 +45,7 @@ def fit_method(
     models = [wrap(model) for model in given]
     images = dataset(data)
     rows, held = split(images, method.held_out, seed, limit)
-    victims = Victims(models, weights, method.batch)
+    victims = Victims(models, weights, method.minibatch)
     with victims.session():
         first = models[0].accept(images.batch(0, 1)[0])
         classes = victims.check(first)

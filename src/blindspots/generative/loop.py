@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import BlindspotsError
 from ..goal import Goal
@@ -20,7 +20,7 @@ from .state import save_state
 
 if TYPE_CHECKING:
     from ..training.rows import Rows
-    from .method import Method
+    from .method import Method, Price
     from .state import State
     from .victims import Victims
 
@@ -48,9 +48,8 @@ class Loop:
         self._method, self._victims, self._rows, self._targets = method, victims, rows, targets
         self._state, self._seed, self._path, self._meta = state, seed, path, meta
         self._tell = tell or (lambda text: None)
-        self._each = -(-len(rows) // method.batch)
+        self._each = -(-len(rows) // method.minibatch)
         self._total = max(1, round(method.epochs * self._each))
-        self._peak = [float(group["lr"]) for group in state.optimiser.param_groups]
         self._seen: list[tuple[Tensor, Tensor]] = []  # loss, and the share of the batch that reached the goal
 
     def run(self) -> None:
@@ -59,7 +58,7 @@ class Loop:
         with Interrupt() as interrupt:
             while state.step < self._total:
                 state.epoch = state.step // self._each
-                batches = epoch_batches(len(self._rows), self._method.batch, self._seed, state.epoch)
+                batches = epoch_batches(len(self._rows), self._method.minibatch, self._seed, state.epoch)
                 for rows in batches[state.step - state.epoch * self._each :][: self._total - state.step]:
                     self._step(rows)
                     if len(self._seen) >= _LOOK or state.step == self._total:
@@ -79,12 +78,13 @@ class Loop:
         images, labels, _ = self._rows.batch(rows)
         images, labels = images.to(victims.device), labels.to(victims.device)
         goal = self._goal(images, labels, rows)
-        for group, peak in zip(state.optimiser.param_groups, self._peak, strict=True):
+        for group, peak in zip(state.optimiser.param_groups, state.peak, strict=True):
             group["lr"] = rate_at("cosine", state.step, self._total, peak)
         changed = state.maker(images)
         self._teach(images, changed.detach())
         value, reached = victims.value(images, changed, goal, method.loss, method.kappa)
-        value = value + self._price(images, changed)
+        value = value + price_of(method.price, state.weight, images, changed, state.critic)
+        state.weight = steered(method.price, state.weight, images, changed.detach())
         state.optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         state.optimiser.step()
@@ -95,23 +95,10 @@ class Loop:
         state.backwards += calls
         self._seen.append((value.detach(), reached.double().mean()))
 
-    def _price(self, images: Tensor, changed: Tensor) -> Tensor:
-        """What the batch costs beside the victims' loss; steers the weight of the size."""
-        price, state = self._method.price, self._state
-        total = images.new_zeros(())
-        if price.size:
-            size = (changed - images).flatten(1).square().sum(1).clamp(min=1e-24).sqrt()
-            total = total + price.size * state.weight * (size - price.free).clamp(min=0).mean()
-            if price.aim is not None:
-                state.weight *= math.exp(_STEER * (size.mean().item() / price.aim - 1))
-        if state.critic is not None:
-            total = total + price.realism * (state.critic(changed) - 1).square().mean()
-        return total
-
     def _goal(self, images: Tensor, labels: Tensor, rows: Tensor) -> Goal:
         """The goal of a batch. Where a prediction is the label, one forward more."""
         logits_of = self._victims.predictions
-        if self._method.labels == "predictions" or self._victims.models[0].per_pixel:
+        if self._method.leave == "predictions" or self._victims.models[0].per_pixel:
             labels = logits_of(images)
             self._state.forwards += len(images)
         if self._targets is None:
@@ -144,3 +131,24 @@ class Loop:
             )
         share = f"{100 * float(reached.mean()):.1f} % of the images reach the goal"
         self._tell(f"step {self._state.step} of {self._total}: loss {float(values.mean()):.4g}, {share}")
+
+
+def price_of(price: Price, weight: float, images: Tensor, changed: Tensor, critic: nn.Module | None) -> Tensor:
+    """What a batch costs beside the victims' loss, ()."""
+    total = images.new_zeros(())
+    if price.size:
+        total = total + price.size * weight * (_l2(images, changed) - price.free).clamp(min=0).mean()
+    if critic is not None:
+        total = total + price.realism * (critic(changed) - 1).square().mean()
+    return total
+
+
+def steered(price: Price, weight: float, images: Tensor, changed: Tensor) -> float:
+    """The weight of the size after a step: larger where the mean size is above the aim."""
+    if price.aim is None:
+        return weight
+    return weight * math.exp(_STEER * (float(_l2(images, changed).mean()) / price.aim - 1))
+
+
+def _l2(images: Tensor, changed: Tensor) -> Tensor:
+    return (changed - images).flatten(1).square().sum(1).clamp(min=1e-24).sqrt()

@@ -51,11 +51,11 @@ class Method(ABC):
     -log H(label), of the mean cross entropy H. least-likely: log H of the class least likely for the clean image."""
     kappa: float = 5.0
     """How far past the boundary the hinge pulls, in logits."""
-    labels: Literal["data", "predictions"] = "data"
+    leave: Literal["labels", "predictions"] = "labels"
     """What is to be left: the labels of the data, or what the first victim predicts. Per pixel always predictions."""
     epochs: float = 10.0
     """Passes over the images; also a part of one."""
-    batch: int = 128
+    minibatch: int = 128
     """Images a step."""
     held_out: float = 0.05
     """Share of the images that are not fitted on, above 0 and below 1."""
@@ -63,8 +63,8 @@ class Method(ABC):
     def check(self) -> None:
         """Refuse values that cannot work."""
         one_of(self, "loss", ("margin", "log-ce", "least-likely"))
-        one_of(self, "labels", ("data", "predictions"))
-        at_least(self, kappa=0, batch=1)
+        one_of(self, "leave", ("labels", "predictions"))
+        at_least(self, kappa=0, minibatch=1)
         above(self, epochs=0, held_out=0)
         if self.held_out >= 1:
             raise BlindspotsError(f"{type(self).__name__}.held_out must be below 1, got {self.held_out}")

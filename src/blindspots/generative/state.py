@@ -38,6 +38,8 @@ class State:
     mean: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # Before a file is read, whose rate is that of its step.
+        self.peak = [float(group["lr"]) for group in self.optimiser.param_groups]
         self.critic_optimiser = (
             None if self.critic is None else torch.optim.Adam(self.critic.parameters(), CRITIC_RATE, CRITIC_BETAS)
         )
