@@ -161,7 +161,7 @@ def test_a_radius_of_zero_changes_nothing(method: Method, images: tuple[Tensor, 
 
 
 def two_classes() -> tuple[Classifier, Tensor]:
-    """z_0 - z_1 = <w, x - grey> + 1: all images near grey are of class 0. w has one sign in each quarter of an image."""
+    """z_0 - z_1 = <w, x - grey> + 1: all images near grey are of class 0. w has one sign in each quarter."""
     sign = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat_interleave(4, 0).repeat_interleave(4, 1).flatten()
     w = sign * (0.5 + torch.rand(64, generator=torch.Generator().manual_seed(5)))
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
@@ -207,8 +207,8 @@ def test_the_price_of_a_change_is_what_it_says_and_an_aim_steers_its_weight() ->
     nn.init.constant_(critic.weight, 0.0)
     nn.init.constant_(critic.bias, 0.5)  # type: ignore[arg-type]
     price = Price(size=2.0, free=0.5, realism=4.0)
-    assert float(loop.price_of(price, 3.0, x, changed, critic)) == pytest.approx(2 * 3 * 0.5 / 2 + 4 * 0.25)
-    assert float(loop.price_of(Price(), 3.0, x, changed, None)) == 0
+    assert loop.price_of(price, 3.0, x, changed, critic).item() == pytest.approx(2 * 3 * 0.5 / 2 + 4 * 0.25)
+    assert loop.price_of(Price(), 3.0, x, changed, None).item() == 0
     assert loop.steered(Price(), 3.0, x, changed) == 3.0
     assert loop.steered(Price(size=1, aim=0.6), 3.0, x, changed) == pytest.approx(3.0)
     weight = 1.0
