@@ -237,7 +237,7 @@ class PerPixel(nn.Module):
 def test_a_victim_may_answer_every_pixel(target: str | None, images: tuple[Tensor, Tensor]) -> None:
     model = Classifier(PerPixel(), batch=8, per_pixel=True)
     aim = {None: None, "all": 1, "map": torch.arange(64).view(8, 8) % 2}[target]
-    settings = {**TINY, "epochs": 12, "rate": 3e-3, "average": 0.9}
+    settings = {**TINY, "epochs": 12, "rate": 1e-2, "average": 0.9}
     done = Thresholded("1", **settings).fit(model, images, targets=aim)
     assert done.held_out.fooling["of"] == 3
     assert done.held_out.fooling["value"] == 1.0  # whole range allowed: half of the pixels of each image are turned
