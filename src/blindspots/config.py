@@ -27,7 +27,7 @@ def parse_attack(text: str) -> dict[str, Any]:
     """
     if "+" in text and not text.strip().startswith("ensemble"):
         return {"name": "ensemble", "attacks": text}
-    return _parse(text, "attack", "pgd:steps=100,norm=l2")
+    return parse_named(text, "attack", "pgd:steps=100,norm=l2")
 
 
 def parse_defence(text: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def parse_defence(text: str) -> dict[str, Any]:
     if rest and not set("=,") & set(rest):
         kind = defence_named(name.strip())
         return {"name": kind.name, fields(kind)[0].name: _literal(rest.strip())}
-    return _parse(text, "defence", "gaussian-blur:sigma=1.5")
+    return parse_named(text, "defence", "gaussian-blur:sigma=1.5")
 
 
 def make_attack(given: dict[str, Any]) -> Attack | Several:
@@ -52,7 +52,7 @@ def make_attack(given: dict[str, Any]) -> Attack | Several:
     if "name" not in given:
         raise BlindspotsError(f"an attack needs a name, got only {', '.join(given) or 'nothing'}")
     kind = attack_named(str(given["name"]))
-    settings = _settings(kind, kind.name, with_own_radius(given))
+    settings = checked_settings(kind, kind.name, with_own_radius(given))
     if "radius" not in settings:
         raise BlindspotsError(f"{kind.name} needs a radius, such as 0.03 or 8/255: give --radius")
     return kind(**settings)
@@ -74,7 +74,7 @@ def make_defence(given: dict[str, Any]) -> Defence:
         BlindspotsError: an unknown defence or setting, a value of another type, or an impossible one.
     """
     kind = defence_named(str(given.get("name")))
-    return kind(**_settings(kind, kind.name, given))
+    return kind(**checked_settings(kind, kind.name, given))
 
 
 def make_attacks(given: Sequence[dict[str, Any]], norm: str | None, radii: Sequence[str]) -> list[Attack | Several]:
@@ -123,7 +123,7 @@ def _completed(settings: dict[str, Any], norm: str | None, radius: str | None) -
     return full
 
 
-def _parse(text: str, what: str, example: str) -> dict[str, Any]:
+def parse_named(text: str, what: str, example: str) -> dict[str, Any]:
     """The name and the settings of a text `NAME:key=value,key=value`."""
     name, _, rest = text.partition(":")
     settings: dict[str, Any] = {"name": name.strip()}
@@ -135,7 +135,7 @@ def _parse(text: str, what: str, example: str) -> dict[str, Any]:
     return settings
 
 
-def _settings(kind: type[DataclassInstance], name: str, given: dict[str, Any]) -> dict[str, Any]:
+def checked_settings(kind: type[DataclassInstance], name: str, given: dict[str, Any]) -> dict[str, Any]:
     """The settings given for the fields of a kind, each checked against the type of its field."""
     known = {field.name for field in fields(kind)}
     hints = get_type_hints(kind)

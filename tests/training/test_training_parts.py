@@ -14,7 +14,6 @@ from torch import nn
 from blindspots.data import dataset
 from blindspots.training.measure import measure
 from blindspots.training.order import epoch_batches, hold_out, key
-from blindspots.training.plain import Plain
 from blindspots.training.rows import channel_moments, read_rows
 from blindspots.training.schedule import rate_at
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class List(Command):
-    """List the attacks, defences, models or data that can be named."""
+    """List the attacks, defences, models, data or training methods that can be named."""
 
-    what: Positional[Literal["attacks", "defences", "models", "data"]]
+    what: Positional[Literal["attacks", "defences", "models", "data", "methods"]]
     """What to list."""
     markdown: bool = False
     """Print Markdown: of attacks the page of the documentation, of the others the table."""
@@ -30,7 +30,8 @@ class List(Command):
 
             console.print(attack_page(ATTACKS), end="", soft_wrap=True, markup=False)
             return
-        rows = {"attacks": _attacks, "defences": _defences, "models": _models, "data": _data}[self.what]()
+        lists = {"attacks": _attacks, "defences": _defences, "models": _models, "data": _data, "methods": _methods}
+        rows = lists[self.what]()
         if self.markdown:
             from .guide import markdown_table
 
@@ -70,3 +71,14 @@ def _data() -> list[tuple[str, ...]]:
     from ..data import list_data
 
     return [("name", "what it is", "needs"), *((d.name, d.description, d.needs) for d in list_data())]
+
+
+def _methods() -> list[tuple[str, ...]]:
+    from dataclasses import fields
+
+    from ..training import METHODS, PRESETS
+
+    head = ("name", "settings", "what it does")
+    methods = ((name, " ".join(field.name for field in fields(kind)), kind.summary) for name, kind in METHODS.items())
+    presets = ((name, f"{row.method} as in the paper", row.source) for name, row in PRESETS.items())
+    return [head, *methods, *presets]

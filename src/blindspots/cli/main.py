@@ -55,6 +55,8 @@ def _parse(arguments: list[str]) -> Command:
         arguments, configured = evaluate.with_config(arguments)
         if configured is not None:
             defaults["evaluate"] = configured
+    if arguments[:1] == ["train"]:
+        arguments, defaults["train"] = train.with_preset(arguments)
     if arguments in (["--version"], ["-V"]):
         from .. import __version__
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from typing import Any
 
 from ..evaluation.intervals import share
@@ -33,6 +34,29 @@ def curves(summary: dict[str, Any], norm: str, *, wide: bool) -> str:
     Noise controls are grey and dashed, the worst case is the broad pale line; `wide` chooses the laptop's shape,
     with names at the line ends, over the phone's, with a legend.
     """
+
+    def draw(axes: Any) -> None:
+        ends = [_line(axes, line, summary["clean"]) for line in _lines(summary, norm)]
+        top = max(job["radius"] for job in summary["jobs"] if job["norm"] == norm)
+        axes.set(xlim=(0, top * 1.02), ylim=(-2, 102), xlabel=f"radius ({norm})", ylabel="robust accuracy (%)")
+        axes.set_xticks(*_ticks(summary, norm, top * (0.07 if wide else 0.12)))
+        if wide:
+            _names(axes, ends, top)
+            axes.figure.subplots_adjust(left=0.085, right=0.76, top=0.97, bottom=0.13)
+        else:
+            rows = -(-len(ends) // 2)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncol=2, frameon=False, handlelength=2.2)
+            axes.figure.subplots_adjust(left=0.14, right=0.98, top=0.97, bottom=min(0.5, 0.19 + 0.055 * rows))
+
+    size = (7.4, 3.7) if wide else (3.5, 3.9)
+    return drawing(draw, size, f"{norm}-{wide}", _description(summary, norm))
+
+
+def drawing(draw: Callable[[Any], None], size: tuple[float, float], salt: str, description: str) -> str:
+    """What `draw` puts on the axes that it is given, as `<svg>` text in the page's colours and font.
+
+    `size` is in inches; `salt` makes the ids of the drawing its own; the description is read out in its place.
+    """
     # The terminal's summary and the command line import this package and must not wait for matplotlib.
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -41,7 +65,7 @@ def curves(summary: dict[str, Any], norm: str, *, wide: bool) -> str:
     style: Any = {
         "svg.fonttype": "none",
         "text.parse_math": False,  # a name with two dollar signs is a name
-        "svg.hashsalt": f"{norm}-{wide}",
+        "svg.hashsalt": salt,
         "font.size": 9,
         "axes.edgecolor": MUTED,
         "axes.labelcolor": MUTED,
@@ -50,29 +74,19 @@ def curves(summary: dict[str, Any], norm: str, *, wide: bool) -> str:
         "text.color": INK,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(7.4, 3.7) if wide else (3.5, 3.9))
+        figure = Figure(figsize=size)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
-        ends = [_line(axes, line, summary["clean"]) for line in _lines(summary, norm)]
-        top = max(job["radius"] for job in summary["jobs"] if job["norm"] == norm)
-        axes.set(xlim=(0, top * 1.02), ylim=(-2, 102), xlabel=f"radius ({norm})", ylabel="robust accuracy (%)")
-        axes.set_xticks(*_ticks(summary, norm, top * (0.07 if wide else 0.12)))
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
         axes.patch.set_visible(False)
         figure.patch.set_visible(False)
-        if wide:
-            _names(axes, ends, top)
-            figure.subplots_adjust(left=0.085, right=0.76, top=0.97, bottom=0.13)
-        else:
-            rows = -(-len(ends) // 2)
-            axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncol=2, frameon=False, handlelength=2.2)
-            figure.subplots_adjust(left=0.14, right=0.98, top=0.97, bottom=min(0.5, 0.19 + 0.055 * rows))
+        draw(axes)
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _themed(written.getvalue(), _description(summary, norm))
+    return _themed(written.getvalue(), description)
 
 
 def _lines(summary: dict[str, Any], norm: str) -> list[dict[str, Any]]:

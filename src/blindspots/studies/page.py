@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from ..files import replace_file
 from ..report.templating import environment, style
 
@@ -57,7 +59,20 @@ class Picture:
         return "data:image/png;base64," + base64.b64encode(self.content).decode()
 
 
-Block = Title | Paragraph | Table | Picture
+@dataclass(frozen=True)
+class Drawing:
+    """An `<svg>` of `report.figures.drawing`, in the colours of the page; in Markdown its caption stands for it."""
+
+    svg: str
+    caption: str
+    kind: str = "drawing"
+
+    @property
+    def markup(self) -> Markup:
+        return Markup(self.svg)
+
+
+Block = Title | Paragraph | Table | Picture | Drawing
 
 
 def write_page(folder: Path, name: str, title: str, blocks: list[Block]) -> tuple[Path, Path]:
@@ -85,6 +100,8 @@ def markdown(title: str, blocks: list[Block], pictures: str) -> str:
                 parts.append("\n".join(lines) + f"\n\n*{block.caption}*")
             case Picture():
                 parts.append(f"![{block.caption}]({pictures}/{block.name})")
+            case Drawing():
+                parts.append(f"*{block.caption}*")
     return "\n\n".join(parts) + "\n"
 
 

@@ -9,13 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .events import EpochRecord, Event, Progress, Started, Stepped, Trained
+from .methods import METHODS, PRESETS
+from .recipes import preset
 from .settings import TrainSettings
 
 if TYPE_CHECKING:
+    from .page import write_learning_page as write_learning_page
     from .train import fit as fit
     from .victim import cached_victim as cached_victim
 
 __all__ = [
+    "METHODS",
+    "PRESETS",
     "EpochRecord",
     "Event",
     "Progress",
@@ -25,9 +30,11 @@ __all__ = [
     "Trained",
     "cached_victim",
     "fit",
+    "preset",
+    "write_learning_page",
 ]
 
-_HEAVY = {"cached_victim": "victim", "fit": "train"}
+_HEAVY = {"cached_victim": "victim", "fit": "train", "write_learning_page": "page"}
 
 
 def __getattr__(name: str) -> Any:

@@ -129,6 +129,10 @@ class Directory:
                 validation_accuracy=stored["validation_accuracy"],
                 test_accuracy=stored["test_accuracy"],
                 seconds=spent,
+                robust_accuracy=stored.get("robust_accuracy"),
+                last_robust_accuracy=stored.get("last_robust_accuracy"),
+                strong_accuracy=stored.get("strong_accuracy"),
+                alarms=tuple(stored.get("alarms", ())),
             )
         except (OSError, KeyError, ValueError, TypeError) as error:
             raise _damaged(self.result, error) from error

@@ -35,7 +35,12 @@ class Stepped:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """An epoch is over: one line of `metrics.jsonl`. Validation fields are None where no image is held out."""
+    """An epoch is over: one line of `metrics.jsonl`. Validation fields are None where no image is held out.
+
+    Where the method trains for a ball, a part of the held-out images is watched: `watched_accuracy` without attack,
+    `one_step_accuracy` after one step of the radius, `robust_accuracy` after a short PGD. `alarms` say what looks
+    wrong, and `answer` what was done about it.
+    """
 
     epoch: int
     learning_rate: float
@@ -44,6 +49,11 @@ class EpochRecord:
     validation_loss: float | None
     validation_accuracy: float | None
     best: bool
+    watched_accuracy: float | None = None
+    one_step_accuracy: float | None = None
+    robust_accuracy: float | None = None
+    alarms: tuple[str, ...] = ()
+    answer: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,9 @@ class Trained:
     """A finished training: where the model is, and how good.
 
     `seconds` is the time spent in the epochs, over all starts; `test_accuracy` is of the kept epoch, None where no
-    test split was measured.
+    test split was measured. `robust_accuracy` is that of the kept epoch against a short PGD on the watched images,
+    `last_robust_accuracy` that of the last epoch, and `strong_accuracy` that of the kept one against a strong attack.
+    `alarms` are those of all epochs and of the end.
     """
 
     model: Path
@@ -60,6 +72,10 @@ class Trained:
     validation_accuracy: float | None
     test_accuracy: float | None
     seconds: float
+    robust_accuracy: float | None = None
+    last_robust_accuracy: float | None = None
+    strong_accuracy: float | None = None
+    alarms: tuple[str, ...] = ()
 
 
 Event = Started | Stepped | EpochRecord | Trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from ..errors import BlindspotsError
 from ..models import build
 from ..models.normalise import normalisation
 from .checkpoint import State
+from .methods import check_ball
 from .order import hold_out, key
 from .rows import Rows, channel_moments, read_rows
 from .settings import MOMENTUM, TrainSettings
+from .transforms import Transforms, read_transforms
 
 if TYPE_CHECKING:
     from ..data import ImageData
@@ -37,16 +40,21 @@ class Setup:
     training: Rows
     validation: Rows | None
     augment: Augment
+    transforms: Transforms | None
     mean: Moments
     std: Moments
 
     def logits_of(self, network: nn.Module) -> LogitsOf:
         """The function from images (B, C, H, W) in [0, 1] to logits (B, K): normalise, then the network."""
-        if self.mean is None or self.std is None:
-            return network
-        mean = torch.tensor(self.mean, device=self.device)[:, None, None]
-        std = torch.tensor(self.std, device=self.device)[:, None, None]
-        return lambda images: network((images - mean) / std)
+        return normalising(network, self.mean, self.std, self.device)
+
+
+def normalising(network: nn.Module, mean: Moments, std: Moments, device: torch.device) -> LogitsOf:
+    """The function from images (B, C, H, W) in [0, 1] to logits (B, K) of a network of normalised images."""
+    if mean is None or std is None:
+        return network
+    means, stds = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    return lambda images: network((images - means) / stds)
 
 
 def find_data(settings: TrainSettings) -> tuple[ImageData, ImageData | None]:
@@ -80,6 +88,18 @@ def set_up(settings: TrainSettings, data: ImageData, test: ImageData | None, dev
         raise BlindspotsError(
             f"the {len(data)} images have one image a class, so none can be held out: give more images or validation 0"
         )
+    missing = sorted(set(range(data.classes)) - set(data.labels[positions].tolist()))
+    if missing:
+        raise BlindspotsError(
+            f"class {missing[0]} of {data.classes} has no training image: give data with images of every class"
+        )
+    smallest = len(positions) // -(-len(positions) // settings.batch)
+    if smallest < settings.processes * settings.accumulate:
+        raise BlindspotsError(
+            f"batches of {smallest} images cannot be cut into {settings.processes * settings.accumulate} pieces "
+            "(processes times accumulate): give a larger batch, or fewer of them"
+        )
+    transforms = read_transforms(settings.transforms, data.shape) if settings.transforms else None
     training = read_rows(data, positions)
     mean: Moments
     std: Moments
@@ -91,7 +111,7 @@ def set_up(settings: TrainSettings, data: ImageData, test: ImageData | None, dev
     # He et al. 2016 (arXiv 1512.03385) shift images of 32 pixels by up to 4: an eighth of the size.
     shift = 0 if settings.augmentation == "none" else min(data.shape[1:]) // 8
     change = Augment(flip=settings.augmentation == "shift-flip", shift=shift)
-    return Setup(data, test, device, training, validation, change, mean, std)
+    return Setup(data, test, device, training, validation, change, transforms, mean, std)
 
 
 def new_state(settings: TrainSettings, setup: Setup) -> State:
@@ -117,7 +137,11 @@ def new_state(settings: TrainSettings, setup: Setup) -> State:
         raise BlindspotsError(
             f"network '{settings.network}' answers one image with shape {shape}, expected (1, {setup.data.classes})"
         )
-    return State(network, _optimiser(settings, network))
+    method = settings.training_method()
+    check_ball(method, setup.data.shape)
+    method.check(network, setup.data.shape, setup.data.classes)
+    average = copy.deepcopy(network).requires_grad_(False) if settings.ema else None
+    return State(network, _optimiser(settings, network), average)
 
 
 def _optimiser(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:

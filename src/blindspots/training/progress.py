@@ -91,7 +91,11 @@ def epoch_line(record: EpochRecord) -> str:
     text = f"epoch {record.epoch}: loss {record.train_loss:.4f}, accuracy {record.train_accuracy:.2%}"
     if record.validation_accuracy is not None:
         text += f"; held-out loss {record.validation_loss:.4f}, accuracy {record.validation_accuracy:.2%}"
+        if record.robust_accuracy is not None:
+            text += f"; watched: one step {record.one_step_accuracy:.2%}, PGD {record.robust_accuracy:.2%}"
         text += " (best so far)" if record.best else ""
+    if record.alarms:
+        text += f"; ALARM: {', '.join(record.alarms)}" + (f" (answer: {record.answer})" if record.answer else "")
     return text
 
 
@@ -102,4 +106,11 @@ def trained_line(trained: Trained) -> str:
         parts.append(f"held-out accuracy {trained.validation_accuracy:.2%}")
     if trained.test_accuracy is not None:
         parts.append(f"test accuracy {trained.test_accuracy:.2%}")
-    return f"{trained.model}: {', '.join(parts)}, {trained.seconds:.0f} s of training"
+    if trained.robust_accuracy is not None and trained.strong_accuracy is not None:
+        parts.append(
+            f"watched images {trained.robust_accuracy:.2%} under PGD (last epoch {trained.last_robust_accuracy:.2%}), "
+            f"{trained.strong_accuracy:.2%} under a strong attack"
+        )
+    parts.append(f"{trained.seconds:.0f} s of training")
+    parts += [f"ALARM: {alarm}" for alarm in trained.alarms]
+    return f"{trained.model}: {', '.join(parts)}"

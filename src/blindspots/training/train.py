@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .alarms import final_alarms
 from .checkpoint import State, load_checkpoint
-from .device import find_device, torch_state
+from .device import find_device, threads_of, torch_state
 from .directory import Directory
 from .events import Progress, Trained
 from .loop import Loop
 from .measure import measure
 from .preparation import Setup, find_data, new_state, set_up
+from .processes import team_of
 from .rows import read_rows
 from .settings import TrainSettings
+from .team import Team
+from .trackers import trackers
+from .watch import strong_accuracy
 
 if TYPE_CHECKING:
     from ..data import ImageData
@@ -54,11 +59,12 @@ def fit(
     if done is not None:
         tell(done)
         return done
-    device = find_device(settings.device)
+    device = find_device(settings.device, settings.processes)
+    given = data is not None
     if data is None:
         data, test = find_data(settings)
     fingerprint = data.fingerprint()
-    with torch_state(device, settings.threads):
+    with torch_state(device, threads_of(settings, device)):
         setup = set_up(settings, data, test, device)
         state = new_state(settings, setup)
         with directory.locked():
@@ -69,17 +75,38 @@ def fit(
                 directory.begin(settings, fingerprint)
                 if directory.checkpoint.exists():
                     load_checkpoint(directory.checkpoint, state)
-                Loop(settings, setup, state, directory, tell).run()
+                with (
+                    trackers(settings, directory.path, tell) as tracked,
+                    team_of(settings, device, _help, settings, data if given else None) as team,
+                ):
+                    Loop(settings, setup, state, directory, tracked, team).run()
                 done = _finish(settings, setup, state, directory)
     tell(done)
     return done
+
+
+def _help(team: Team, settings: TrainSettings, data: ImageData | None) -> None:
+    """What the other processes of a run do: the same steps, on their part of each batch."""
+    directory = Directory(settings.directory)
+    data = data if data is not None else find_data(settings)[0]
+    with torch_state(team.device, threads_of(settings, team.device)):
+        setup = set_up(settings, data, None, team.device)
+        state = new_state(settings, setup)
+        if directory.checkpoint.exists():
+            load_checkpoint(directory.checkpoint, state)
+        Loop(settings, setup, state, directory, lambda event: None, team).run()
 
 
 def _finish(settings: TrainSettings, setup: Setup, state: State, directory: Directory) -> Trained:
     """Measure the best epoch on the test split, write the model, remove the checkpoint."""
     state.network.load_state_dict(state.best)
     state.network.eval()
-    best = [record for record in state.history if record.best][-1]
+    best, last = [record for record in state.history if record.best][-1], state.history[-1]
+    strong, ball = None, settings.training_method().ball
+    if best.robust_accuracy is not None and ball is not None:
+        strong = strong_accuracy(state.network, setup, settings.watch, ball, settings.seed)
+    alarms = dict.fromkeys(alarm for record in state.history for alarm in record.alarms)
+    alarms |= dict.fromkeys(final_alarms(best.robust_accuracy, last.robust_accuracy, strong))
     test_accuracy = None
     if setup.test is not None:
         test_accuracy = measure(setup.logits_of(state.network), read_rows(setup.test), setup.device)[1]
@@ -90,6 +117,10 @@ def _finish(settings: TrainSettings, setup: Setup, state: State, directory: Dire
         validation_accuracy=best.validation_accuracy,
         test_accuracy=test_accuracy,
         seconds=sum(state.epoch_seconds),
+        robust_accuracy=best.robust_accuracy,
+        last_robust_accuracy=last.robust_accuracy,
+        strong_accuracy=strong,
+        alarms=tuple(alarms),
     )
     directory.write_model(
         state.network,
@@ -111,7 +142,11 @@ def _finish(settings: TrainSettings, setup: Setup, state: State, directory: Dire
             "test_accuracy": test_accuracy,
             "accuracy": best.validation_accuracy if test_accuracy is None else test_accuracy,
             "seed": settings.seed,
-            "training": {name: value for name, value in settings.plain().items() if name not in ("out", "data_dir")},
+            "robust_accuracy": best.robust_accuracy,
+            "alarms": list(alarms),
+            "training": {
+                name: value for name, value in settings.plain().items() if name not in ("out", "data_dir", "loggers")
+            },
         },
     )
     directory.write_history(state.history, state.epoch_seconds)
