@@ -238,9 +238,10 @@ def test_a_victim_may_answer_every_pixel(target: str | None, images: tuple[Tenso
     model = Classifier(PerPixel(), batch=8, per_pixel=True)
     aim = {None: None, "all": 1, "map": torch.arange(64).view(8, 8) % 2}[target]
     settings = {**TINY, "epochs": 12, "rate": 1e-2, "average": 0.9}
-    done = Thresholded("1", **settings).fit(model, images, targets=aim)
+    dark = (0.4 * images[0], images[1])
+    done = Thresholded("1", **settings).fit(model, dark, targets=aim)
     assert done.held_out.fooling["of"] == 3
-    assert done.held_out.fooling["value"] == 1.0  # whole range allowed: half of the pixels of each image are turned
+    assert done.held_out.fooling["value"] == 1.0  # to brighten is all that is to be learnt
     assert done.held_out.clean["value"] == 1.0
     with pytest.raises(BlindspotsError, match="needs one answer an image, and 'PerPixel' answers every pixel"):
         bs.PGD("0.1")(model, images[0], images[1])

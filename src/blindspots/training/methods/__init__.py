@@ -13,6 +13,7 @@ from .fast import Fast
 from .fgm import FGMTraining
 from .fgsm import FGSMTraining
 from .free import Free
+from .generator import GeneratorTraining
 from .mart import MART
 from .method import Method, Part
 from .mix import Mix
@@ -29,7 +30,7 @@ METHODS: dict[str, type[Method]] = {
     kind.name: kind
     for kind in (
         *(Plain, Noise, FGSMTraining, FGMTraining, PGDTraining, Fast, Free),
-        *(TRADES, MART, EnsembleTraining, Pool, StAdvTraining, UniversalTraining),
+        *(TRADES, MART, EnsembleTraining, Pool, StAdvTraining, UniversalTraining, GeneratorTraining),
         *(AttackTraining, Mix),
     )
 }
