@@ -135,7 +135,7 @@ class Generator(Method):
     """Its settings: width, levels, norm, dropout, fine, blocks."""
     head: Head = "tanh"
     """Its last activation: tanh, or sigmoid, which as a change can only add."""
-    rate: float = 1e-3
+    rate: float = 2e-3
     """Highest learning rate of Adam."""
     beta1: float = 0.5
     """First moment of Adam, as in the paper's code."""
