@@ -33,7 +33,7 @@ asked. A benchmark that is run again replaces its own section and no other, so s
 RESULTS = Path(__file__).parent / "results"
 ORDER = (
     *("overhead", "peers", "min_norm", "verdict", "autoattack", "queries", "memory", "imports", "invariance"),
-    *("kill", "demo", "fast_settings", "lbfgs", "szegedy"),
+    *("kill", "demo", "fast_settings", "lbfgs", "szegedy", "generative"),
 )
 TITLES = {
     "overhead": "Overhead over the model's own calls",
@@ -50,6 +50,7 @@ TITLES = {
     "fast_settings": "Settings of fast",
     "lbfgs": "L-BFGS for a batch",
     "szegedy": "Szegedy's attack for a batch",
+    "generative": "Generated perturbations",
 }
 
 

@@ -59,5 +59,5 @@ class Discriminated(Generator):
 
         return FromImage(self.network(shape), Form(self.head, "linf", float(self.radius)))
 
-    def perturbation(self, maker: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
+    def perturbation(self, maker: Any, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
         return self.generated(maker, shape, meta)

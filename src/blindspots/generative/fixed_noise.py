@@ -61,7 +61,7 @@ class FixedNoise(Generator):
         form = Form(self.head, self.norm, float(self.radius), self.exact)
         return FromNoise(self.network(shape), form, 2 * torch.rand(1, *shape) - 1)
 
-    def perturbation(self, maker: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
+    def perturbation(self, maker: Any, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
         from ..universal.perturbation import Delta, onto_ball
 
         delta = onto_ball(maker.delta()[0].detach(), self.norm, float(self.radius))

@@ -79,7 +79,8 @@ def discriminator(shape: tuple[int, int, int]) -> nn.Module:
     Source: AdvGAN's (Xiao et al. 2018, arXiv:1801.02610), 8, 16, 32 channels there for 28 pixels. No batch norm: with
     it the answer for an image would depend on the others.
     """
-    inside, layers, size = shape[0], [], min(shape[1:])
+    layers: list[nn.Module] = []
+    inside, size = shape[0], min(shape[1:])
     wide = 16
     while size >= 8 and len(layers) < 8:
         layers += [nn.Conv2d(inside, wide, 4, 2, 1), nn.LeakyReLU(0.2)]

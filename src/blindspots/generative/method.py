@@ -74,7 +74,7 @@ class Method(ABC):
         """What is fitted: images (B, C, H, W) to changed ones, differentiable; torch is seeded."""
 
     @abstractmethod
-    def optimiser(self, maker: nn.Module) -> torch.optim.Optimizer:
+    def optimiser(self, maker: Any) -> torch.optim.Optimizer:
         """Its optimiser; the rate in its groups is the highest one."""
 
     @property
@@ -83,7 +83,7 @@ class Method(ABC):
         """What a change costs beside the victims' loss."""
 
     @abstractmethod
-    def perturbation(self, maker: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
+    def perturbation(self, maker: Any, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
         """What it has become."""
 
     def fit(
@@ -157,10 +157,10 @@ class Generator(Method):
 
         return build_generator(self.generator, channels=shape[0], size=min(shape[1:]), **self.generator_settings)
 
-    def optimiser(self, maker: nn.Module) -> torch.optim.Optimizer:
+    def optimiser(self, maker: Any) -> torch.optim.Optimizer:
         return torch.optim.Adam(maker.parameters(), self.rate, (self.beta1, 0.999))
 
-    def generated(self, maker: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
+    def generated(self, maker: Any, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
         """The fitted network (`makers.FromImage`) with its form, and what is known of it."""
         from .generated import Generated
 

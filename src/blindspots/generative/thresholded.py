@@ -54,5 +54,5 @@ class Thresholded(Generator):
 
         return FromImage(self.network(shape), Form(self.head, self.norm, float(self.radius), self.exact))
 
-    def perturbation(self, maker: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
+    def perturbation(self, maker: Any, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
         return self.generated(maker, shape, meta)

@@ -221,7 +221,7 @@ class GapStudy(Study):
             self._effort(name, settings) for name, settings in (("generator", ball), ("pgd", {**ball, "steps": 10}))
         ]
         epochs = max(1, round(self.size.joint * each[0] / each[1]))
-        runs = (
+        runs: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("plain", "train-victim", {}),
             (
                 f"joint, {self.size.joint} epochs",
@@ -280,11 +280,11 @@ class GapStudy(Study):
         return book.cell(cell.replace("train", "strong"), {**plain(attack), "count": self.size.checked}, work)[0]
 
 
-class _Counter(TorchDispatchMode):
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Multiplications and additions of matrix products and convolutions, also of gradients inside."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

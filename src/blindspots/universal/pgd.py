@@ -54,12 +54,12 @@ class UniversalPGD(Method):
 
         return Free(shape)
 
-    def optimiser(self, maker: nn.Module) -> torch.optim.Optimizer:
+    def optimiser(self, maker: Any) -> torch.optim.Optimizer:
         from ..generative.makers import Steepest
 
         radius = float(self.radius)
         return Steepest(maker.delta, self.step_size or radius / 10, self.norm, radius)
 
-    def perturbation(self, maker: nn.Module, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
+    def perturbation(self, maker: Any, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
         delta = onto_ball(maker.delta[0].detach(), self.norm, float(self.radius))
         return Delta(delta, self.norm, str(self.radius), self.name, meta)

@@ -59,9 +59,10 @@ class GeneratorTraining(Method):
             for _ in range(self.steps):
                 loss = -step.cross_entropy(step.logits(maker(step.images))) / len(step.images)
                 adam.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 for weight in maker.parameters():
-                    step.team.sum(weight.grad)
+                    if weight.grad is not None:
+                        step.team.sum(weight.grad)
                 adam.step()
         # The tensors themselves: a checkpoint reads what they are then.
         step.state.update(_flat(maker, adam))
