@@ -20,7 +20,6 @@ from .measure import Figure, timed
 from .subjects import digit_data
 
 ATTACKED, ROUNDS = 512, 3
-NET: dict[str, Any] = {"width": 16, "norm": "none"}
 WANTED = {"S1: the image, sigmoid": 0.0072, "S2: held change, tanh": 0.008, "S3: from fixed noise": 0.25}
 
 
@@ -29,7 +28,7 @@ def run(quick: bool) -> list[Figure]:
     model = _victim(training, quick)
     figures = []
     fitted: dict[str, bs.Perturbation] = {}
-    for line in lines(FULL, NET):
+    for line in lines(FULL):
         if line.name not in (*WANTED, "S1 with tanh: the change", "universal PGD", "UAP"):
             continue
         limit = 2000 if isinstance(line.method, bs.UAP) else None

@@ -16,7 +16,7 @@ from blindspots.generative.victims import Victims, aims
 from blindspots.goal import Goal
 from blindspots.models.generators import GENERATORS
 
-SMALL = {"unet": {"width": 2, "fine": 3}, "autoencoder": {"width": 2}, "resnet-generator": {"width": 2, "blocks": 2}}
+SMALL = {"unet": {"width": 8}, "autoencoder": {"width": 8}, "resnet-generator": {"width": 4, "blocks": 2}}
 
 
 @pytest.mark.parametrize("name", GENERATORS)
@@ -56,7 +56,7 @@ def test_the_number_of_levels_follows_the_size() -> None:
     [
         ("unett", {}, "generator 'unett'"),
         ("unet", {"widths": 3}, "setting of 'unet' 'widths'"),
-        ("unet", {"width": 0}, "needs a width of at least 1"),
+        ("unet", {"width": -1}, "needs width, levels and fine of at least 0"),
         ("unet", {"norm": "layer"}, "must be one of batch, instance, none, got 'layer'"),
         ("unet", {"width": "wide"}, "width of 'unet' must be int, got 'wide'"),
         ("unet", {"levels": 6, "size": 32}, "takes images of at least 33x33 pixels, got 32x32"),

@@ -59,7 +59,9 @@ class FixedNoise(Generator):
         from .makers import FromNoise
 
         form = Form(self.head, self.norm, float(self.radius), self.exact)
-        return FromNoise(self.network(shape), form, 2 * torch.rand(1, *shape) - 1)
+        # Of one image batch norm has no statistics to keep.
+        network = self.network(shape, {"norm": "none" if min(shape[1:]) <= 64 else "instance"})
+        return FromNoise(network, form, 2 * torch.rand(1, *shape) - 1)
 
     def perturbation(self, maker: Any, shape: tuple[int, int, int], meta: dict[str, Any]) -> Perturbation:
         from ..universal.perturbation import Delta, onto_ball

@@ -151,11 +151,13 @@ class Generator(Method):
             if getattr(self, name) >= 1:
                 raise BlindspotsError(f"{type(self).__name__}.{name} must be below 1, got {getattr(self, name)}")
 
-    def network(self, shape: tuple[int, int, int]) -> nn.Module:
-        """The network with its first weights."""
+    def network(self, shape: tuple[int, int, int], usual: dict[str, Any] | None = None) -> nn.Module:
+        """The network with its first weights; `usual` are settings where none are given."""
         from ..models.generators import build_generator
 
-        return build_generator(self.generator, channels=shape[0], size=min(shape[1:]), **self.generator_settings)
+        return build_generator(
+            self.generator, channels=shape[0], size=min(shape[1:]), **{**(usual or {}), **self.generator_settings}
+        )
 
     def optimiser(self, maker: Any) -> torch.optim.Optimizer:
         return torch.optim.Adam(maker.parameters(), self.rate, (self.beta1, 0.999))

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d, "none": nn.Identity}
 
+# Up to this size norms cost more time than they spare, and narrow networks do.
+_SMALL = 64
+
 
 class UNet(nn.Module):
     """(B, channels, H, W) -> (B, channels, H, W), H and W multiples of 2^len(widths); unbounded values.
@@ -75,22 +78,25 @@ class UNet(nn.Module):
 def unet(
     channels: int,
     size: int,
-    width: int = 32,
+    width: int = 0,
     levels: int = 0,
-    norm: str = "batch",
+    norm: str = "",
     dropout: float = 0.0,
     fine: int = 16,
 ) -> nn.Module:
-    """U-Net with 1, 2, 4, 8, 8, ... x `width` channels; levels 0 takes as many as halve the image to one pixel."""
+    """U-Net with 1, 2, 4, 8, 8, ... x `width` channels; levels 0 takes as many as halve the image to one pixel.
+
+    Width 0 and no norm given: 16 and none up to 64 pixels, and the paper's 64 and batch above.
+    """
     return _build("unet", channels, size, width, levels, norm, dropout, fine, True)
 
 
 def autoencoder(
     channels: int,
     size: int,
-    width: int = 32,
+    width: int = 0,
     levels: int = 0,
-    norm: str = "batch",
+    norm: str = "",
     dropout: float = 0.0,
     fine: int = 16,
 ) -> nn.Module:
@@ -101,13 +107,15 @@ def autoencoder(
 def _build(
     name: str, channels: int, size: int, width: int, levels: int, norm: str, dropout: float, fine: int, skips: bool
 ) -> nn.Module:
+    norm = norm or ("none" if size <= _SMALL else "batch")
     if norm not in NORMS:
         raise BlindspotsError(f"the norm of '{name}' must be one of {', '.join(NORMS)}, got '{norm}'")
-    if width < 1 or levels < 0 or fine < 0 or not 0 <= dropout < 1:
+    if width < 0 or levels < 0 or fine < 0 or not 0 <= dropout < 1:
         raise BlindspotsError(
-            f"'{name}' needs a width of at least 1, levels and fine of at least 0 and dropout in [0, 1), got "
+            f"'{name}' needs width, levels and fine of at least 0 and dropout in [0, 1), got "
             f"width {width}, levels {levels}, fine {fine}, dropout {dropout}"
         )
+    width = width or (16 if size <= _SMALL else 64)
     # More than half of what the network sees must be image.
     refuse_small(name, size, max(2, 2 ** (levels - 1) + 1 if levels else 2), "take fewer levels, or larger images")
     levels = levels or min(8, math.ceil(math.log2(size)))

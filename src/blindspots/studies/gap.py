@@ -75,9 +75,9 @@ class Line:
         return "".join(c if c.isalnum() else "-" for c in self.name.lower())
 
 
-def lines(size: Size, net: dict[str, Any]) -> tuple[Line, ...]:
+def lines(size: Size, **network: int) -> tuple[Line, ...]:
     """What is fitted: each system, and what changes one thing of it."""
-    common: dict[str, Any] = {"epochs": size.fit, "generator_settings": net}
+    common: dict[str, Any] = {"epochs": size.fit, "generator_settings": network}
     s1, s2, s3 = (SIZES[key] for key in ("S1", "S2", "S3"))
     return (
         Line("S1: the image, sigmoid", Direct(aim=0.97 * s1, **common), 0.72, s1),
@@ -108,8 +108,7 @@ class GapStudy(Study):
 
     def blocks(self, book: Notebook) -> list[Block]:
         victim = self.train(book, "train-victim", self._settings())
-        net = {"width": 16, "norm": "none"}
-        found = {line.name: (line, *self._fitted(book, line)) for line in lines(self.size, net)}
+        found = {line.name: (line, *self._fitted(book, line)) for line in lines(self.size)}
         attacked = self._attacked(book)
         floor = self._floor(book)
         joint = self._joint(book)
@@ -254,7 +253,7 @@ class GapStudy(Study):
     def _strong(self, book: Notebook, cell: str) -> Values:
         """PGD-100 of two losses, and a new generator that is fitted to this network."""
         attack = PGD(JOINT, "l2", steps=100, loss="margin")
-        fresh = Thresholded(JOINT, "l2", epochs=self.size.fit, generator_settings={"width": 16, "norm": "none"})
+        fresh = Thresholded(JOINT, "l2", epochs=self.size.fit)
 
         def work() -> tuple[Values, dict[str, Tensor]]:
             model = self.model(book, cell)
