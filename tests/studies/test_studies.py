@@ -16,7 +16,7 @@ from torch import Tensor
 
 import blindspots as bs
 from blindspots.attacks import StAdv
-from blindspots.studies import gap, stadv, szegedy
+from blindspots.studies import gap, gap_imagenet, stadv, szegedy
 from blindspots.studies.mistakes import PlusKappa, softmax_inside
 from blindspots.studies.notebook import Notebook
 from blindspots.studies.page import Paragraph, Picture, Table, Title, html, markdown, print_page
@@ -103,6 +103,38 @@ def test_a_stopped_study_goes_on_and_finds_the_same(name: str, small: None, arch
     assert "http" not in page.replace("http-equiv", "")
     with pytest.raises(bs.BlindspotsError, match=r"holds a study of other settings \(seed: 0 -> 1\)"):
         bs.reproduce(name, data=str(archive), out=str(whole), seed=1)
+
+
+def test_photographs_in_a_folder_and_a_network_of_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small network of random weights, so that nothing is downloaded; the bounds hold all the same."""
+    for name, value in (("MODEL", "torchvision:squeezenet1_1"), ("WEIGHTS", None), ("PIXELS", 48), ("SHOWN", 2)):
+        monkeypatch.setattr(gap_imagenet, name, value)
+    monkeypatch.setattr(
+        gap_imagenet, "COMMON", {**gap_imagenet.COMMON, "generator_settings": {"width": 2, "blocks": 1}, "minibatch": 4}
+    )
+    draw = np.random.default_rng(0)
+    for number in range(8):
+        place = tmp_path / "photos" / f"class{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (60, 50, 3), dtype=np.uint8)).save(place / f"{number}.png")
+    given = {"data": f"imagefolder:{tmp_path / 'photos'}", "out": str(tmp_path / "out")}
+    done = bs.reproduce("gap-imagenet", **given)
+    table = next(block for block in done.blocks if isinstance(block, Table))
+    assert [row[0] for row in table.rows] == ["each image, linf 10", "all images, linf 10", "all images, l2 2000"]
+    assert "weights of the network are random" in done.page.read_text()
+    images = torch.rand(3, 3, 48, 48)
+    for file, norm, radius in (("0", "linf", 10 / 255), ("1", "linf", 10 / 255), ("2", "l2", 2000 / 255)):
+        made = bs.Perturbation.load(tmp_path / "out" / "perturbations" / f"{file}.safetensors")
+        assert made.norm == norm
+        size = bs.geometry.NORMS[norm].size((made.apply(images) - images).double())
+        assert (size > 0).all()
+        assert (size <= radius + 1e-6).all()
+    with pytest.raises(bs.BlindspotsError, match="needs a folder of photographs, got 'mnist'"):
+        bs.reproduce("gap-imagenet", out=str(tmp_path / "other"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(bs.BlindspotsError, match="empty"):
+        bs.reproduce("gap-imagenet", data=f"imagefolder:{empty}", out=str(tmp_path / "third"))
 
 
 def test_mistakes_are_refused_in_a_sentence(small: None, tmp_path: Path, archive: Path) -> None:

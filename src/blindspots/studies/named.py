@@ -8,12 +8,15 @@ from pathlib import Path
 
 from ..errors import unknown
 from .gap import GapStudy
+from .gap_imagenet import GapImageNetStudy
 from .page import Block, write_page
 from .stadv import StAdvStudy
 from .study import Study
 from .szegedy import SzegedyStudy
 
-STUDIES: dict[str, type[Study]] = {study.name: study for study in (GapStudy, StAdvStudy, SzegedyStudy)}
+STUDIES: dict[str, type[Study]] = {
+    study.name: study for study in (GapStudy, GapImageNetStudy, StAdvStudy, SzegedyStudy)
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def reproduce(
     """Run a classic paper's experiments again, and write a page with paper and here side by side.
 
     Args:
-        name: `gap`, `stadv` or `szegedy-lbfgs`.
+        name: `gap`, `gap-imagenet`, `stadv` or `szegedy-lbfgs`.
         full: the size at which the numbers mean something (hours on a CPU); otherwise one of minutes, to see it work.
         data: small images, as `mnist` and `fashion-mnist` are; other data as `dataset` takes them by name.
         data_dir: where they are; BLINDSPOTS_DATA by default.
