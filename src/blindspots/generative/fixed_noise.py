@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class FixedNoise(Generator):
     """U = G(Z) is one change for all images, Z one image of uniform noise that is never redrawn; x' = clamp(x + U).
 
-    Only the weights of G change. U is held to the radius as `Thresholded` holds a change of a grey image, and all that
-    is kept in the end.
+    Only the weights of G change. In linf U = radius * tanh(G(Z)), in l2 tanh(G(Z)) brought to the radius (`exact`), or
+    shortened to it; the box then cuts off a part of it that depends on the image. U is all that is kept in the end.
 
     Cost: an addition, no call of the model.
     Source: system S3 of the report of 2017 that preceded Poursaeed, Katsman, Gao, Belongie 2018, "Generative

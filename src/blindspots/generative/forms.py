@@ -44,8 +44,17 @@ class Form:
 
 def shortened(d: Tensor, radius: float) -> Tensor:
     """d (B, ...) * min(1, radius / ||d||_2)."""
+    return d * _share(d, radius).clamp(max=1)
+
+
+def brought(d: Tensor, radius: float) -> Tensor:
+    """d (B, ...) * radius / ||d||_2, where there is no box."""
+    return d * _share(d, radius)
+
+
+def _share(d: Tensor, radius: float) -> Tensor:
     size = d.flatten(1).square().sum(1).clamp(min=1e-24).sqrt()
-    return d * (radius / size).clamp(max=1).view(-1, *[1] * (d.ndim - 1))
+    return (radius / size).view(-1, *[1] * (d.ndim - 1))
 
 
 def filled(d: Tensor, images: Tensor, radius: float) -> Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..geometry import NORMS
 from ..universal.perturbation import onto_ball
+from .forms import brought, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +40,13 @@ class FromNoise(nn.Module):
         self.register_buffer("noise", noise)
 
     def delta(self) -> Tensor:
-        """U (1, C, H, W). What the box would cut off is unknown to it: round a grey image there is room."""
-        answer = self.network(self.noise)
-        d = answer.tanh() if self.form.head == "tanh" else answer.sigmoid()
-        return self.form.change(d, torch.full_like(d, 0.5))
+        """U (1, C, H, W), of the radius itself: the box cuts it off for each image in another way."""
+        answer, form = self.network(self.noise), self.form
+        assert form.radius is not None
+        d = answer.tanh() if form.head == "tanh" else answer.sigmoid()
+        if form.norm == "linf":
+            return form.radius * d
+        return brought(d, form.radius) if form.exact else shortened(d, form.radius)
 
     def forward(self, images: Tensor) -> Tensor:
         return (images + self.delta()).clamp(0, 1)

@@ -248,7 +248,7 @@ class GapStudy(Study):
         with _Counter() as counter:
             for part in method.parts(step, method.craft(step)):
                 part.loss.backward()  # type: ignore[no-untyped-call]
-        return counter.total // len(images)
+        return int(counter.total) // len(images)
 
     def _strong(self, book: Notebook, cell: str) -> Values:
         """PGD-100 of two losses, and a new generator that is fitted to this network."""

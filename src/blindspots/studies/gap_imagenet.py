@@ -55,7 +55,8 @@ class GapImageNetStudy(Study):
             )
         data = dataset(self.data, split="val", data_dir=self.data_dir, size=PIXELS, seed=self.seed)
         model = classifier(MODEL, weights=WEIGHTS, size=PIXELS, device=self.device)
-        rows, pictures, names = [], {}, ["image"]
+        pictures: dict[tuple[int, int], Tensor] = {}
+        rows, names = [], ["image"]
         for number_, (name, method) in enumerate(_methods(self.full)):
             values, tensors = self._fitted(book, number_, method, model, data)
             fooling = values["fooling"]
