@@ -133,6 +133,7 @@ def test_losses_are_those_of_the_papers(victim) -> None:
             ("log-ce", 3): (entropy(after, torch.full_like(y, 3)) + 1e-8).log(),
             ("least-likely", None): (entropy(after, z.argmin(1)) + 1e-8).log(),
             ("margin", None): Goal(y).margin(after).clamp(min=-0.1).mean(),
+            ("sigmoid", None): (Goal(y).margin(after) / 0.1).sigmoid().mean(),
         }
         for (loss, target), value in expected.items():
             goal = Goal(y, None if target is None else torch.full_like(y, target))

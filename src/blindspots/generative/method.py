@@ -47,10 +47,11 @@ class Method(ABC):
     summary: ClassVar[str]
 
     loss: Loss = "margin"
-    """margin: the hinge max(margin, -kappa), which rests where the goal is passed by kappa. log-ce: log H(target), or
+    """margin: the hinge max(margin, -kappa), which rests where the goal is passed by kappa. sigmoid: sigmoid(margin /
+    kappa), which also gives up images that are out of reach. log-ce: log H(target), or
     -log H(label), of the mean cross entropy H. least-likely: log H of the class least likely for the clean image."""
     kappa: float = 5.0
-    """How far past the boundary the hinge pulls, in logits."""
+    """How far past the boundary the hinge pulls, and how wide the sigmoid is, in logits."""
     leave: Literal["labels", "predictions"] = "labels"
     """What is to be left: the labels of the data, or what the first victim predicts. Per pixel always predictions."""
     epochs: float = 10.0
@@ -62,10 +63,10 @@ class Method(ABC):
 
     def check(self) -> None:
         """Refuse values that cannot work."""
-        one_of(self, "loss", ("margin", "log-ce", "least-likely"))
+        one_of(self, "loss", ("margin", "sigmoid", "log-ce", "least-likely"))
         one_of(self, "leave", ("labels", "predictions"))
         at_least(self, kappa=0, minibatch=1)
-        above(self, epochs=0, held_out=0)
+        above(self, epochs=0, held_out=0, **({"kappa": 0} if self.loss == "sigmoid" else {}))
         if self.held_out >= 1:
             raise BlindspotsError(f"{type(self).__name__}.held_out must be below 1, got {self.held_out}")
 

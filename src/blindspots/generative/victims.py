@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ..classifiers import Classifier
 
-Loss = Literal["margin", "log-ce", "least-likely"]
+Loss = Literal["margin", "sigmoid", "log-ce", "least-likely"]
 # Inside the logarithm, so that a cross entropy of 0 has one (papers' code).
 _FLOOR = 1e-8
 
@@ -79,7 +79,8 @@ class Victims:
     def value(self, images: Tensor, changed: Tensor, goal: Goal, loss: Loss, kappa: float) -> tuple[Tensor, Tensor]:
         """The loss (), summed over the classifiers with their weights, and which images reach the goal with the first.
 
-        margin: the mean of max(margin, -kappa). log-ce: with H the mean cross entropy, log H(t) towards targets,
+        margin: the mean of max(margin, -kappa). sigmoid: that of sigmoid(margin / kappa), a smooth count of the images
+        that do not reach the goal. log-ce: with H the mean cross entropy, log H(t) towards targets,
         -log H(y) away from labels. least-likely: log H(argmin_j z_j(x)), of the unchanged images' logits z(x).
         """
         terms = []
@@ -90,6 +91,8 @@ class Victims:
             point = Point(logits, aim, changed, images, changed)
             if loss == "margin":
                 terms.append(weight * Margin(kappa)(point).mean())
+            elif loss == "sigmoid":
+                terms.append(weight * (Margin()(point) / kappa).sigmoid().mean())
             else:
                 entropy = aim.toward(CrossEntropy()(point)).mean()
                 terms.append(weight * aim.toward((entropy + _FLOOR).log()))
