@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ import blindspots as bs
 from blindspots import BlindspotsError, Classifier, Direct, Discriminated, FixedNoise, Thresholded, UniversalPGD
 from blindspots.generative import loop
 from blindspots.generative.method import Method, Price
+from blindspots.universal.perturbation import KEY
 
 TINY: dict[str, Any] = {"generator_settings": {"width": 4, "norm": "none", "fine": 4}, "minibatch": 16, "epochs": 2}
 METHODS: dict[str, Method] = {
@@ -247,6 +250,26 @@ def test_a_victim_may_answer_every_pixel(target: str | None, images: tuple[Tenso
         bs.PGD("0.1")(model, images[0], images[1])
     with pytest.raises(BlindspotsError, match=r"logits \(1, K, H, W\), got \(1, 3\)"):
         Classifier(victim_net(), batch=1, per_pixel=True).logits(images[0][:1])
+
+
+def test_files_that_hold_no_network_are_refused(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+    made = METHODS["thresholded-linf"].fit(Classifier(victim_net(), batch=8), images).perturbation
+    path, about = tmp_path / "v.safetensors", made.meta["generator"]
+    for tensors, generator, told in (
+        (made.tensors(), None, "is not a readable perturbation file"),
+        ({"other": torch.zeros(2)}, about, "the weights do not belong to a unet with the settings"),
+        ({k: v * float("nan") for k, v in made.tensors().items()}, about, "must be finite"),
+        (made.tensors(), {**about, "name": "unett"}, "generator 'unett'"),
+    ):
+        meta = {} if generator is None else {"generator": generator}
+        told_ = {"format": 1, "norm": "linf", "radius": "0.1", "method": "test", "meta": meta}
+        safetensors.torch.save_file(tensors, path, metadata={KEY: json.dumps(told_)})
+        with pytest.raises(BlindspotsError) as caught:
+            bs.Perturbation.load(path)
+        assert told in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(BlindspotsError, match=r"Universal.norm is l2, but .* holds a perturbation of linf"):
+        bs.Universal(path=str(made.save(path)), norm="l2")
 
 
 def test_mistakes_are_one_sentence(images: tuple[Tensor, Tensor], tmp_path: Path) -> None:
