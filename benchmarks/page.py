@@ -34,7 +34,7 @@ RESULTS = Path(__file__).parent / "results"
 ORDER = (
     *("overhead", "peers", "min_norm", "verdict", "autoattack", "queries", "memory", "imports", "invariance"),
     *("kill", "demo", "fast_settings", "lbfgs", "szegedy"),
-    *("training", "train_kill", "madry", "moments"),
+    *("training", "train_kill", "madry", "generative", "moments"),
 )
 TITLES = {
     "overhead": "Overhead over the model's own calls",
@@ -55,6 +55,7 @@ TITLES = {
     "train_kill": "Training killed and resumed",
     "madry": "Madry's network on MNIST",
     "moments": "Moments from formulas",
+    "generative": "Generated perturbations",
 }
 
 

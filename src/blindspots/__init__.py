@@ -67,9 +67,15 @@ if TYPE_CHECKING:
     from .evaluation.driver import evaluate as evaluate
     from .evaluation.run import Run as Run
     from .exporting import export as export
+    from .generative import Direct as Direct
+    from .generative import Discriminated as Discriminated
+    from .generative import FixedNoise as FixedNoise
+    from .generative import Thresholded as Thresholded
+    from .generative.generated import Generated as Generated
     from .goal import Goal as Goal
     from .models import build as build
     from .models import save_model as save_model
+    from .models.generators import build_generator as build_generator
     from .record import Budget as Budget
     from .result import Result as Result
     from .studies import reproduce as reproduce
@@ -77,7 +83,9 @@ if TYPE_CHECKING:
     from .training import fit as fit
     from .training import preset as preset
     from .universal import UAP as UAP
+    from .universal import Delta as Delta
     from .universal import Perturbation as Perturbation
+    from .universal import UniversalPGD as UniversalPGD
     from .wrapping import classifier as classifier
 
 # The names a user types, and where each lives; a module is imported when a name of it is first used.
@@ -101,13 +109,18 @@ _HOME = {
     "Classifier": "classifiers",
     "DDN": "attacks",
     "DeepFool": "attacks",
+    "Delta": "universal",
+    "Direct": "generative",
+    "Discriminated": "generative",
     "EAD": "attacks",
     "FAB": "attacks",
     "FGM": "attacks",
     "FGSM": "attacks",
     "FlowBall": "attacks",
     "FMN": "attacks",
+    "FixedNoise": "generative",
     "GaussianNoise": "attacks",
+    "Generated": "generative.generated",
     "GeoDA": "attacks",
     "Goal": "goal",
     "HopSkipJump": "attacks",
@@ -127,10 +140,13 @@ _HOME = {
     "Style": "attacks",
     "Szegedy": "attacks",
     "TrainSettings": "training",
+    "Thresholded": "generative",
     "UAP": "universal",
     "UniformNoise": "attacks",
     "Universal": "attacks",
+    "UniversalPGD": "universal",
     "build": "models",
+    "build_generator": "models.generators",
     "classifier": "wrapping",
     "compare": "evaluation.compare",
     "dataset": "data",

@@ -87,6 +87,11 @@ class Attack(ABC):
         from .wrapping import classifier
 
         wrapped = classifier(model)
+        if wrapped.per_pixel:
+            raise BlindspotsError(
+                f"{self.name} needs one answer an image, and '{wrapped.name}' answers every pixel: fit a generative "
+                "method to it, or give a model of whole images"
+            )
         if isinstance(budget, int):
             budget = Budget(forwards=budget)
         home = images.device if isinstance(images, torch.Tensor) else None

@@ -44,6 +44,8 @@ class Classifier:
             measures it together with the batch, and means no where a batch is given.
         amp: `bfloat16` or `float16` runs the model in mixed precision; every success is then verified in float32.
         outputs: `probabilities` says that the module ends in a softmax; their logarithm is taken as logits.
+        per_pixel: the module answers every pixel, with logits (B, K, H, W), as a segmentation network does. Generative
+            methods can be fitted to such a one; attacks, which ask for an answer an image, refuse it.
         name: what to call it in reports.
         spec, weights, trained: where the module and its weights came from and whether they were trained, if known.
 
@@ -66,6 +68,7 @@ class Classifier:
         channels_last: bool | None = None,
         amp: Precision | None = None,
         outputs: Outputs = "logits",
+        per_pixel: bool = False,
         name: str = "",
         spec: str | None = None,
         weights: str | None = None,
@@ -92,7 +95,7 @@ class Classifier:
         self.mean = None if mean is None else tuple(float(m) for m in mean)
         self.std = None if std is None else tuple(float(s) for s in std)
         self.classes, self.batch, self.amp, self.outputs = classes, batch, amp, outputs
-        self.channels_last, self.smaller = channels_last, tuple(smaller)
+        self.channels_last, self.smaller, self.per_pixel = channels_last, tuple(smaller), per_pixel
         self.name = name or type(module).__name__
         self.spec, self.weights, self.trained = spec, weights, trained
         self.defences: tuple[Defence, ...] = ()
@@ -175,10 +178,12 @@ class Classifier:
         else:
             with torch.autocast(self.device.type, getattr(torch, self.amp)):
                 logits = self.module(images)
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        rank = 4 if self.per_pixel else 2
+        if not isinstance(logits, torch.Tensor) or logits.ndim != rank or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+            wanted = "K, H, W" if self.per_pixel else "K"
             raise BlindspotsError(
-                f"the model must answer {len(images)} images with logits ({len(images)}, K), got {got}"
+                f"the model must answer {len(images)} images with logits ({len(images)}, {wanted}), got {got}"
             )
         if logits.shape[1] < 2 or self.classes not in (None, logits.shape[1]):
             raise BlindspotsError(

@@ -26,6 +26,7 @@ def classifier(
     batch: int | None = None,
     amp: Precision | None = None,
     outputs: Outputs = "logits",
+    per_pixel: bool = False,
 ) -> Classifier:
     """A classifier from a module, or from a name or path as `blindspots list models` shows them.
 
@@ -35,7 +36,7 @@ def classifier(
         weights: a file of weights (`.safetensors`, `.pt`), loaded as data only, or `default` for the library's own.
         mean, std: normalisation by values, or by name (`mean="imagenet"`).
         classes, channels, size: shape of a built-in network, where the weights do not say it.
-        device, batch, amp, outputs: see `Classifier`.
+        device, batch, amp, outputs, per_pixel: see `Classifier`.
 
     Raises:
         BlindspotsError: unknown name, missing or unsuitable file, impossible setting.
@@ -70,6 +71,7 @@ def classifier(
         batch=batch,
         amp=amp,
         outputs=outputs,
+        per_pixel=per_pixel,
         name=name,
         spec=spec,
         weights=weights,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import blindspots as bs
-from blindspots import BIM, FGSM, PGD, BlindspotsError, Classifier, Perturbation
+from blindspots import BIM, FGSM, PGD, BlindspotsError, Classifier, Delta
 
 MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.1, 0.25)
 
@@ -355,7 +355,7 @@ def test_tiny_images_and_few_classes(linear, classes: int, pixels: int, tmp_path
     images = torch.rand(3, 1, 1, pixels, dtype=torch.float64)
     labels = torch.tensor([0, 1, 0])
     bending = ("stadv", "affine", "flow-ball")
-    fitted = Perturbation(torch.full((1, 1, pixels), 0.2), "linf", "0.2", "test").save(tmp_path / "v.safetensors")
+    fitted = Delta(torch.full((1, 1, pixels), 0.2), "linf", "0.2", "test").save(tmp_path / "v.safetensors")
     for name in bending:
         with pytest.raises(BlindspotsError, match="at least 2 pixels"):
             ATTACKS[name](0.2)(Classifier(net, batch=2), images, labels)

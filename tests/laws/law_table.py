@@ -21,6 +21,8 @@ RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25, "affine": 0.
 # Fitted by UAP("0.2", rate=1.0, screen=1, epochs=4) to uniform noise, as the victim's images are, towards class 0, the
 # commonest of their random targets.
 PERTURBATION = Path(__file__).with_name("perturbation.safetensors")
+# Fitted by Thresholded("0.04", epochs=25, rate=1e-2, kappa=1, minibatch=40), a U-Net of width 2, to other such images.
+GENERATED = Path(__file__).with_name("generated.safetensors")
 
 # A StyleTransfer with random weights (features.relu1 and relu2 of small-cnn, two copies, width 4, one block, torch's
 # start from seed 5, last.weight normal of 0.3) and three styles of uniform noise: what it draws is noise, and far off.
@@ -113,6 +115,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"solver": "random", "fill": "border"},
         {"keep": "lowest", "rotation": 20.0, "zoom": 1.1, "zooms": 3, "rotations": 2, "shifts": 2},
     ],
+    "perturbation": [{"norm": "linf", "path": str(GENERATED)}, {"norm": "l2", "path": str(GENERATED)}],
     "flow-ball": [{"random_start": False, "restarts": 1, "tau": 0.0, "loss": "ce", "keep": "lowest"}],
 }
 
@@ -129,6 +132,8 @@ class Case:
         told = ("norm", "keep", "loss", "random_start", "squared", "solver", "flow_loss", "eot", "rivals")
         told += ("transforms", "momentum", "variance", "patience", "basis", "one_by_one", "closing")
         named = {k: v for k, v in vars(self.attack).items() if k in told and v != ""}
+        if getattr(self.attack, "path", ""):
+            named["path"] = Path(vars(self.attack)["path"]).stem
         words = [self.attack.name, self.norm, *(str(v) for k, v in named.items() if k != "norm"), self.targets or "any"]
         return "-".join(words)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import blindspots as bs
 from blindspots.attacks import StAdv
-from blindspots.studies import assignment, defended, intriguing, stadv, szegedy
+from blindspots.studies import assignment, defended, gap, gap_imagenet, intriguing, stadv, szegedy
 from blindspots.studies.mistakes import PlusKappa, softmax_inside
 from blindspots.studies.notebook import Notebook
 from blindspots.studies.page import Paragraph, Picture, Table, Title, html, markdown, print_page
@@ -48,6 +48,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stadv, "TAUS", (0.05, 0.01))
     monkeypatch.setattr(stadv, "DEFENCES", ("mean-blur:size=3",))
     monkeypatch.setattr(stadv, "ablation", lambda steps: (every(steps)[0], every(steps)[9], every(steps)[-1]))
+    lines = gap.lines
+    monkeypatch.setattr(gap, "QUICK", gap.Size(2, 0.2, 1, 20, 1, 4, 40, 1, 4))
+    monkeypatch.setattr(gap, "lines", lambda size: [lines(size, width=2)[k] for k in (0, 2, 9, 11)])
     monkeypatch.setattr(szegedy, "QUICK", szegedy.Size(None, 3, 4, 1, steps=20))
     monkeypatch.setattr(szegedy, "NETS", (szegedy.NETS[0], szegedy.NETS[3]))
     monkeypatch.setattr(intriguing, "QUICK", intriguing.Size(None, 3, 4, 2, 1, steps=20))
@@ -65,12 +68,16 @@ def found(folder: Path) -> dict[str, Any]:
     cells = {path.stem: json.loads(path.read_text())["values"] for path in sorted((folder / "cells").glob("*.json"))}
     for values in cells.values():
         values.pop("seconds")
-        values.pop("training", None)
+        for timing in ("training", "fit", "each"):
+            values.pop(timing, None)
     return cells
 
 
-# The networks of the first three are for 28 x 28 pixels; those of the others take the digits as they are.
-STUDIES = {"stadv": None, "szegedy-lbfgs": None, "intriguing": None, "assignment": "digits", "defended": "digits"}
+# The networks of the first four are for 28 x 28 pixels; those of the others take the digits as they are.
+STUDIES = {
+    **{"stadv": None, "szegedy-lbfgs": None, "intriguing": None, "gap": None},
+    **{"assignment": "digits", "defended": "digits"},
+}
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -112,6 +119,38 @@ def test_a_stopped_study_goes_on_and_finds_the_same(name: str, small: None, arch
     assert "http" not in page.replace("http-equiv", "")
     with pytest.raises(bs.BlindspotsError, match=r"holds a study of other settings \(seed: 0 -> 1\)"):
         bs.reproduce(name, data=data, out=str(whole), seed=1)
+
+
+def test_photographs_in_a_folder_and_a_network_of_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small network of random weights, so that nothing is downloaded; the bounds hold all the same."""
+    for name, value in (("MODEL", "torchvision:squeezenet1_1"), ("WEIGHTS", None), ("PIXELS", 48), ("SHOWN", 2)):
+        monkeypatch.setattr(gap_imagenet, name, value)
+    monkeypatch.setattr(
+        gap_imagenet, "COMMON", {**gap_imagenet.COMMON, "generator_settings": {"width": 2, "blocks": 1}, "minibatch": 4}
+    )
+    draw = np.random.default_rng(0)
+    for number in range(8):
+        place = tmp_path / "photos" / f"class{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (60, 50, 3), dtype=np.uint8)).save(place / f"{number}.png")
+    given = {"data": f"imagefolder:{tmp_path / 'photos'}", "out": str(tmp_path / "out")}
+    done = bs.reproduce("gap-imagenet", **given)
+    table = next(block for block in done.blocks if isinstance(block, Table))
+    assert [row[0] for row in table.rows] == ["each image, linf 10", "all images, linf 10", "all images, l2 2000"]
+    assert "weights of the network are random" in done.page.read_text()
+    images = torch.rand(3, 3, 48, 48)
+    for file, norm, radius in (("0", "linf", 10 / 255), ("1", "linf", 10 / 255), ("2", "l2", 2000 / 255)):
+        made = bs.Perturbation.load(tmp_path / "out" / "perturbations" / f"{file}.safetensors")
+        assert made.norm == norm
+        size = bs.geometry.NORMS[norm].size((made.apply(images) - images).double())
+        assert (size > 0).all()
+        assert (size <= radius + 1e-6).all()
+    with pytest.raises(bs.BlindspotsError, match="needs a folder of photographs, got 'mnist'"):
+        bs.reproduce("gap-imagenet", out=str(tmp_path / "other"))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(bs.BlindspotsError, match="empty"):
+        bs.reproduce("gap-imagenet", data=f"imagefolder:{empty}", out=str(tmp_path / "third"))
 
 
 def test_mistakes_are_refused_in_a_sentence(small: None, tmp_path: Path, archive: Path) -> None:

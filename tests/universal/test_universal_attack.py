@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import blindspots as bs
-from blindspots import BlindspotsError, Perturbation, Universal
+from blindspots import BlindspotsError, Delta, Perturbation, Universal
 from blindspots.cli import main
 from blindspots.evaluation.run import Run
 
@@ -38,10 +38,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 GIVEN = ["--model", "net.py:net", "--data", "data.npz", "--batch", "8"]
 
 
-def saved(path: Path, shape: tuple[int, ...] = (1, 8, 8), size: float = 0.1, norm: str = "linf") -> Perturbation:
+def saved(path: Path, shape: tuple[int, ...] = (1, 8, 8), size: float = 0.1, norm: str = "linf") -> Delta:
     delta = size * torch.randn(shape, generator=torch.Generator().manual_seed(4)).sign()
     radius = size if norm == "linf" else float(delta.norm()) * 1.001
-    v = Perturbation(delta, norm, radius, "test")
+    v = Delta(delta, norm, radius, "test")
     v.save(path)
     return v
 

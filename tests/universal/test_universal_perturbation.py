@@ -10,15 +10,15 @@ import safetensors.torch
 import torch
 
 import blindspots as bs
-from blindspots import BlindspotsError, Perturbation
+from blindspots import BlindspotsError, Delta, Perturbation
 from blindspots.universal.perturbation import KEY, onto_ball
 
 DELTA = torch.tensor([[[0.1, -0.1], [0.05, 0.0]]])
 
 
-def made(**changes: object) -> Perturbation:
+def made(**changes: object) -> Delta:
     given = {"delta": DELTA, "norm": "linf", "radius": "0.1", "method": "test", "meta": {"seed": 3}, **changes}
-    return Perturbation(**given)  # type: ignore[arg-type]
+    return Delta(**given)  # type: ignore[arg-type]
 
 
 def sentence(call) -> str:

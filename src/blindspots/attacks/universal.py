@@ -1,4 +1,4 @@
-"""A fitted perturbation as an attack: one forward for each image."""
+"""A fitted perturbation, or a network that makes them, as an attack: one forward for each image."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Universal(Attack):
-    """A perturbation v that was fitted before, added to every image: x' = clamp(x + v, 0, 1).
+    """A perturbation that was fitted before: one change v for every image, x' = clamp(x + v, 0, 1), or a network that
+    makes x' of each x.
 
-    v is read from a file that `blindspots fit` or `Perturbation.save` wrote. Its norm and radius are those of the
-    attack unless others are given: then v is the point nearest to it in that ball. x' is rounded inwards where x + v
-    would leave the ball by rounding.
+    It is read from a file that `blindspots fit` or `Perturbation.save` wrote. Its norm and radius are those of the
+    attack unless others are given: then v, or each x', is the point nearest to it in that ball. x' is rounded inwards
+    where it would leave the ball by rounding.
 
-    Cost: 2 forwards, no backwards.
-    Source: Moosavi-Dezfooli et al. 2017, "Universal adversarial perturbations", arXiv:1610.08401.
+    Cost: 2 forwards, no backwards; one pass of a fitted network.
+    Source: Moosavi-Dezfooli et al. 2017, "Universal adversarial perturbations", arXiv:1610.08401; Poursaeed et al.
+    2018, "Generative adversarial perturbations", arXiv:1712.02328.
     Differs from the paper: nothing.
     """
 
     name: ClassVar[str] = "perturbation"
-    summary: ClassVar[str] = "one fitted perturbation, added to every image (Moosavi-Dezfooli et al. 2017)"
+    summary: ClassVar[str] = (
+        "a fitted perturbation, or network that makes them (Moosavi-Dezfooli et al. 2017, Poursaeed et al. 2018)"
+    )
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2")
     knowledge: ClassVar[Knowledge] = "scores"
 
@@ -79,8 +83,7 @@ class Universal(Attack):
         if oracle.compact() is not None and not len(oracle.rows):
             return
         oracle.step()
-        delta = self._load().within(self.norm, self._radius).to(oracle.images)
-        oracle.query(oracle.space.project(oracle.images + delta), gradient=False)
+        oracle.query(oracle.space.project(self._load().moved(oracle.images, self.norm, self._radius)), gradient=False)
 
     @property
     def _radius(self) -> float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class List(Command):
     """List the attacks, defences, models, data or training methods that can be named."""
 
-    what: Positional[Literal["attacks", "defences", "models", "data", "methods"]]
+    what: Positional[Literal["attacks", "defences", "models", "generators", "data", "methods"]]
     """What to list."""
     markdown: bool = False
     """Print Markdown: of attacks the page of the documentation, of the others the table."""
@@ -30,7 +30,14 @@ class List(Command):
 
             console.print(attack_page(ATTACKS), end="", soft_wrap=True, markup=False)
             return
-        lists = {"attacks": _attacks, "defences": _defences, "models": _models, "data": _data, "methods": _methods}
+        lists = {
+            "attacks": _attacks,
+            "defences": _defences,
+            "models": _models,
+            "generators": _generators,
+            "data": _data,
+            "methods": _methods,
+        }
         rows = lists[self.what]()
         if self.markdown:
             from .guide import markdown_table
@@ -65,6 +72,13 @@ def _models() -> list[tuple[str, ...]]:
     from ..models import list_models
 
     return [("name", "what it is", "source"), *((m.name, m.description, m.source) for m in list_models())]
+
+
+def _generators() -> list[tuple[str, ...]]:
+    from ..models.generators import GENERATORS
+
+    rows = ((row.info.name, row.info.description, row.info.source) for row in GENERATORS.values())
+    return [("name", "what it is", "source"), *rows]
 
 
 def _data() -> list[tuple[str, ...]]:

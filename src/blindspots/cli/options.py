@@ -45,6 +45,8 @@ class ModelOptions:
     repeated: the first given comes first. Attacks go through it."""
     outputs: Literal["logits", "probabilities"] = "logits"
     """What the model answers with; say probabilities if it ends in a softmax."""
+    per_pixel: bool = False
+    """The model answers every pixel, as a segmentation network does (generative fits alone)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1."""
     batch: int | None = None
@@ -86,6 +88,7 @@ class ModelOptions:
             batch=self.batch,
             amp=self.amp,
             outputs=self.outputs,
+            per_pixel=self.per_pixel,
             **shape,
         )
         return wrapped.behind(defences) if defences else wrapped

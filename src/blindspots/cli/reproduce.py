@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Reproduce(Command):
     """Run the experiments of a classic paper again, and write a page with paper and here side by side.
 
+    gap: generated and universal perturbations (a report of 2017, Poursaeed et al. 2018).
+    gap-imagenet: the same of photographs, in --data imagefolder:PATH, for VGG-16.
     stadv: spatially transformed adversarial examples (Xiao et al. 2018), and why reproductions of it fail.
     szegedy-lbfgs: smallest perturbations by box-constrained L-BFGS (Szegedy et al. 2014).
     intriguing: images made for one network shown to others, and single units against directions (the same paper).
@@ -26,7 +28,9 @@ class Reproduce(Command):
     Killed at any moment, the same command goes on where it was.
     """
 
-    study: Positional[Literal["stadv", "szegedy-lbfgs", "intriguing", "assignment", "defended"]]
+    study: Positional[
+        Literal["stadv", "szegedy-lbfgs", "intriguing", "assignment", "defended", "gap", "gap-imagenet"]
+    ]
     """Which one."""
     full: bool = False
     """The size at which the numbers mean something: hours on one core. Otherwise minutes, to see it work."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from ..errors import unknown
 from .assignment import AssignmentStudy
 from .defended import DefendedStudy
+from .gap import GapStudy
+from .gap_imagenet import GapImageNetStudy
 from .intriguing import IntriguingStudy
 from .page import Block, write_page
 from .stadv import StAdvStudy
@@ -16,7 +18,11 @@ from .study import Study
 from .szegedy import SzegedyStudy
 
 STUDIES: dict[str, type[Study]] = {
-    study.name: study for study in (StAdvStudy, SzegedyStudy, IntriguingStudy, AssignmentStudy, DefendedStudy)
+    study.name: study
+    for study in (
+        *(StAdvStudy, SzegedyStudy, IntriguingStudy, AssignmentStudy, DefendedStudy),
+        *(GapStudy, GapImageNetStudy),
+    )
 }
 
 
@@ -43,7 +49,7 @@ def reproduce(
     """Run a classic paper's experiments again, and write a page with paper and here side by side.
 
     Args:
-        name: `stadv`, `szegedy-lbfgs`, `intriguing`, `assignment` or `defended`.
+        name: `stadv`, `szegedy-lbfgs`, `intriguing`, `assignment`, `defended`, `gap` or `gap-imagenet`.
         full: the size at which the numbers mean something (hours on a CPU); otherwise one of minutes, to see it work.
         data: small images, as `mnist` and `fashion-mnist` are; other data as `dataset` takes them by name.
         data_dir: where they are; BLINDSPOTS_DATA by default.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .. import noise
 from ..errors import BlindspotsError
+from ..geometry import sizes
 from ..goal import Goal
 from ..lazy import torch
 from .perturbation import Perturbation
@@ -49,6 +51,9 @@ class Fitted:
         held_out: rates on images that it has not seen.
         epochs: passes over the images; reached: did the fooling rate asked for end them?
         forwards, backwards: images that went through the model, for the search and for these rates.
+        sizes: of x' - x over the held-out images, in every norm: mean, least, median, most.
+        seconds: to make one x', on this machine and without the model.
+        transfer: rates on the held-out images with other classifiers: further ones it was fitted to, and others.
     """
 
     perturbation: Perturbation
@@ -58,6 +63,78 @@ class Fitted:
     reached: bool
     forwards: int
     backwards: int
+    sizes: dict[str, dict[str, float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    transfer: dict[str, Rates] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a perturbation does to held-out images, without the model: sizes of the changes, seconds for an image."""
+
+    sizes: dict[str, dict[str, float]]
+    seconds: float
+
+
+def cost(perturbation: Perturbation, data: ImageData, rows: Tensor) -> Cost:
+    """Sizes in each norm (mean, least, median, most) of x' - x over these rows, and the time to make an x'."""
+    found: dict[str, list[Tensor]] = {}
+    spent = 0.0
+    for part in torch.split(rows, _PIECE):
+        images = data.take(part)[0]
+        started = time.perf_counter()
+        changed = perturbation.apply(images)
+        spent += time.perf_counter() - started
+        for name, values in sizes(changed - images).items():
+            found.setdefault(name, []).append(values)
+    told = {}
+    for name, parts in found.items():
+        values = torch.cat(parts)
+        told[name] = {
+            "mean": float(values.mean()),
+            "least": float(values.min()),
+            "median": float(values.median()),
+            "most": float(values.max()),
+        }
+    return Cost(told, spent / len(rows))
+
+
+def measured(
+    model: Classifier, data: ImageData, rows: Tensor, perturbation: Perturbation, targets: Tensor | None
+) -> Rates:
+    """The rates of a perturbation on these rows of the data; `targets` as `generative.victims.aims` gives them.
+
+    Of a model that answers per pixel the labels are its predictions, and an image counts where half its pixels do.
+    """
+    from ..evaluation.intervals import share
+
+    fooled = robust = clean = asked = 0
+    for part in torch.split(rows, _PIECE):
+        images, labels, _ = data.take(part)
+        with torch.no_grad():
+            before, after = (model.logits(x) for x in (images, perturbation.apply(images)))
+        predictions = before.argmax(1)
+        labels = predictions if model.per_pixel else labels.to(predictions)
+        aim = targets
+        if aim is not None:
+            aim = (aim[part] if aim.ndim in (1, 3) else aim).to(predictions).expand_as(predictions)
+        open_ = torch.isfinite(before).all(1) & (predictions >= 0 if aim is None else predictions != aim)
+        right = (predictions == labels) & torch.isfinite(before).all(1)
+        kept = right & (after.argmax(1) == labels) & torch.isfinite(after).all(1)
+        hit = Goal(predictions, aim).reached(after) & open_
+        fooled += _images(hit, open_)
+        asked += int(open_.flatten(1).any(1).sum()) if model.per_pixel else int(open_.sum())
+        robust += _images(kept, torch.ones_like(kept))
+        clean += _images(right, torch.ones_like(right))
+    return Rates(share(fooled, asked), share(robust, len(rows)), share(clean, len(rows)))
+
+
+def _images(hits: Tensor, of: Tensor) -> int:
+    """How many images these answers (B,) or (B, H, W) are: per pixel those with half of their pixels or more."""
+    if hits.ndim == 1:
+        return int(hits.sum())
+    some = of.flatten(1).sum(1)
+    return int(((2 * hits.flatten(1).sum(1) >= some) & (some > 0)).sum())
 
 
 class Watched:

@@ -12,8 +12,8 @@ from ..attacks.deepfool import DeepFool
 from ..errors import BlindspotsError
 from ..lazy import torch
 from ..settings import above, at_least, one_of, plain, read_radius
-from .fitted import Fitted, Watched, split
-from .perturbation import Perturbation, onto_ball
+from .fitted import Fitted, Watched, cost, split
+from .perturbation import Delta, onto_ball
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -132,8 +132,12 @@ class UAP:
             "forwards": forwards,
             "backwards": search.backwards,
         }
-        perturbation = Perturbation(delta, self.norm, str(self.radius), self.name, meta)
-        return Fitted(perturbation, fitted_on, held_out, search.epochs, search.reached, forwards, search.backwards)
+        perturbation = Delta(delta, self.norm, str(self.radius), self.name, meta)
+        spent = cost(perturbation, images, held)
+        return Fitted(
+            perturbation, fitted_on, held_out, search.epochs, search.reached, forwards, search.backwards,
+            sizes=spent.sizes, seconds=spent.seconds,
+        )  # fmt: skip
 
     def _check_target(self, target: int | None, classes: int) -> None:
         if target is None:

@@ -14,6 +14,7 @@ from .fast import Fast
 from .fgm import FGMTraining
 from .fgsm import FGSMTraining
 from .free import Free
+from .generator import GeneratorTraining
 from .mart import MART
 from .method import Method, Part
 from .mix import Mix
@@ -31,7 +32,7 @@ METHODS: dict[str, type[Method]] = {
     kind.name: kind
     for kind in (
         *(Plain, Noise, FGSMTraining, FGMTraining, PGDTraining, Fast, Free),
-        *(TRADES, MART, EnsembleTraining, Pool, StAdvTraining, UniversalTraining),
+        *(TRADES, MART, EnsembleTraining, Pool, StAdvTraining, UniversalTraining, GeneratorTraining),
         *(Spectral, Expected),
         *(AttackTraining, Mix),
     )

@@ -1,0 +1,328 @@
+"""The study of generated perturbations: four systems of a report of 2017, beside universal ones and attacks.
+
+Sources: the report that preceded Poursaeed, Katsman, Gao, Belongie 2018, "Generative adversarial perturbations",
+arXiv:1712.02328 (its figures are of MNIST); and the paper.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from ..attacks import PGD, DeepFool
+from ..classifiers import Classifier
+from ..generative import Direct, Discriminated, FixedNoise, Method, Thresholded
+from ..models import build
+from ..settings import plain
+from ..training import TrainSettings
+from ..training.methods import make_method
+from ..training.step import Step
+from ..universal import UAP, Perturbation, UniversalPGD
+from . import gap_page as page
+from .notebook import Notebook, Values
+from .page import Block
+from .study import Study
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data import ImageData
+
+
+@dataclass(frozen=True)
+class Size:
+    """Epochs of the victim, of each fit and of S3; images of uap and of its passes; images attacked one by one."""
+
+    victim: float
+    fit: float
+    noise: float
+    uap: int
+    passes: int
+    attacked: int
+    images: int | None
+    joint: int
+    checked: int
+
+
+QUICK = Size(2, 1, 1, 500, 2, 200, None, 1, 200)
+FULL = Size(8, 16, 10, 2000, 5, 1000, None, 6, 1000)
+
+# Mean l2 sizes that the report gives for S1, S2 and S3 on MNIST, and the radius of joint training.
+SIZES = {"S1": 2.7, "S2": 2.4, "S3": 2.5}
+JOINT = 1.5
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """A perturbation to fit, by name, and the accuracy in percent and the size that the report gives."""
+
+    name: str
+    method: Method | UAP
+    accuracy: float | None = None
+    size: float | None = None
+
+    @property
+    def file(self) -> str:
+        """Its name as that of a cell and a file."""
+        return "".join(c if c.isalnum() else "-" for c in self.name.lower())
+
+
+def lines(size: Size, **network: int) -> tuple[Line, ...]:
+    """What is fitted: each system, and what changes one thing of it."""
+    common: dict[str, Any] = {"epochs": size.fit, "generator_settings": network}
+    s1, s2, s3 = (SIZES[key] for key in ("S1", "S2", "S3"))
+    return (
+        Line("S1: the image, sigmoid", Direct(aim=0.97 * s1, **common), 0.72, s1),
+        Line("S1 with tanh: the change", Direct(aim=0.97 * s1, head="tanh", **common)),
+        Line("S2: held change, tanh", Thresholded(s2, "l2", **common), 0.8, s2),
+        Line("S2 with sigmoid", Thresholded(s2, "l2", head="sigmoid", **common)),
+        Line("S2 with autoencoder", Thresholded(s2, "l2", generator="autoencoder", **common)),
+        Line("S2 with the paper's loss", Thresholded(s2, "l2", loss="least-likely", **common)),
+        Line("S2 scaled before the box", Thresholded(s2, "l2", exact=False, **common)),
+        Line("S4: discriminator", Discriminated(1.0, weight=0.0, realism=1.0, **common)),
+        Line("AdvGAN", Discriminated(0.3, **common)),
+        Line("S3: from fixed noise", FixedNoise(s3, "l2", **{**common, "epochs": size.noise}), 25.0, s3),
+        Line("universal PGD", UniversalPGD(s3, "l2", epochs=size.noise)),
+        Line("UAP", UAP(s3, "l2", epochs=size.passes, rate=1.0)),
+    )
+
+
+@dataclass(frozen=True)
+class GapStudy(Study):
+    """Fits the four systems to a small network, measures them on images held out, and sets baselines beside them."""
+
+    name: ClassVar[str] = "gap"
+    title: ClassVar[str] = "Generated perturbations, a report of 2017 run again"
+
+    @property
+    def size(self) -> Size:
+        return FULL if self.full else QUICK
+
+    def blocks(self, book: Notebook) -> list[Block]:
+        victim = self.train(book, "train-victim", self._settings())
+        found = {line.name: (line, *self._fitted(book, line)) for line in lines(self.size)}
+        attacked = self._attacked(book)
+        floor = self._floor(book)
+        joint = self._joint(book)
+        return [
+            *page.systems(victim, [(line, values) for line, values, _ in found.values()], attacked),
+            *page.shown({name: tensors for name, (_, _, tensors) in found.items()}),
+            *page.floor(floor),
+            *page.joint(joint, JOINT),
+        ]
+
+    def _settings(self, **changes: Any) -> TrainSettings:
+        given: dict[str, Any] = {
+            "network": "small-cnn" if self.images().shape[0] == 1 else "resnet20",
+            "epochs": int(self.size.victim),
+            "schedule": "onecycle",
+            "learning_rate": 3e-3,
+            "augmentation": "shift",
+            "validation": 0.02,
+            "limit": self.size.images,
+        }
+        return TrainSettings(**{**given, **changes})
+
+    def _fitted(self, book: Notebook, line: Line) -> tuple[Values, dict[str, Tensor]]:
+        """Fit on the training images, measure on all test images; the file stays in the folder."""
+
+        def work() -> tuple[Values, dict[str, Tensor]]:
+            model, file = self.model(book, "train-victim"), book.path / "perturbations" / f"{line.file}.safetensors"
+            training, started = self.images("train"), time.perf_counter()
+            if isinstance(line.method, UAP):
+                done = line.method.fit(model, training, seed=self.seed, limit=self.size.uap)
+            else:
+                saved = book.path / f"{line.file}.checkpoint"
+                done = line.method.fit(model, training, seed=self.seed, limit=self.size.images, checkpoint=saved)
+            spent = time.perf_counter() - started
+            done.perturbation.save(file)
+            values = measure(model, self.images(), done.perturbation)
+            chosen = self.victims(model, SHOWN)
+            kept = {"clean": chosen.images, "changed": done.perturbation.apply(chosen.images)}
+            return {**values, "fit": spent, "backwards": done.backwards}, kept
+
+        return book.cell(f"fit-{line.file}", plain(line.method) | {"limit": self.size.images}, work)
+
+    def _attacked(self, book: Notebook) -> list[tuple[str, Values]]:
+        """Attacks of single images at the size of S2, and their cost."""
+        radius, count = SIZES["S2"], self.size.attacked
+        kinds: dict[str, Any] = {
+            "PGD-40, all steps": PGD(radius, "l2", steps=40, keep="lowest"),
+            "PGD-40, to the first success": PGD(radius, "l2", steps=40),
+            "DeepFool": DeepFool(radius, "l2"),
+        }
+
+        def one(attack: Any) -> Callable[[], tuple[Values, dict[str, Tensor]]]:
+            def work() -> tuple[Values, dict[str, Tensor]]:
+                model = self.model(book, "train-victim")
+                images, labels, index = self.images().batch(0, count)
+                started = time.perf_counter()
+                result = attack(model, images, labels, index=index, seed=self.seed)
+                spent = time.perf_counter() - started
+                right = int((~result.success).sum())
+                moved = result.size["l2"]
+                return {
+                    "right": right,
+                    "of": len(labels),
+                    "l2": float(moved.mean()),
+                    "most": float(moved.max()),
+                    "linf": float(result.size["linf"].mean()),
+                    "each": spent / len(labels),
+                    "backwards": float(result.backwards.double().mean()),
+                }, {}
+
+            return work
+
+        return [
+            (name, book.cell(f"attack-{number}", {**plain(attack), "count": count}, one(attack))[0])
+            for number, (name, attack) in enumerate(kinds.items())
+        ]
+
+    def _floor(self, book: Notebook) -> list[tuple[str, Values]]:
+        """How low one change for all can bring the accuracy, and whether it does so by one answer for all."""
+        classes = self.images().classes
+        kinds: list[tuple[str, Method, int | None]] = [
+            (f"universal PGD, any answer, l2 {radius}", UniversalPGD(radius, "l2", epochs=self.size.noise), None)
+            for radius in (1.5, 2.5, 3.5, 5.0)
+        ]
+        kinds += [
+            (f"towards class {target}, l2 2.5", UniversalPGD(2.5, "l2", epochs=self.size.noise), target)
+            for target in (range(classes) if self.full else range(2))
+        ]
+
+        def one(method: Method, target: int | None) -> Callable[[], tuple[Values, dict[str, Tensor]]]:
+            def work() -> tuple[Values, dict[str, Tensor]]:
+                model = self.model(book, "train-victim")
+                done = method.fit(
+                    model, self.images("train"), seed=self.seed, targets=target, limit=self.size.images
+                )  # fmt: skip
+                return measure(model, self.images(), done.perturbation), {}
+
+            return work
+
+        return [
+            (name, book.cell(f"floor-{number}", {**plain(method), "target": target}, one(method, target))[0])
+            for number, (name, method, target) in enumerate(kinds)
+        ]
+
+    def _joint(self, book: Notebook) -> list[tuple[str, Values, Values]]:
+        """Joint training and PGD training of as many multiplications, both under strong attacks that know neither."""
+        ball = {"radius": JOINT, "norm": "l2"}
+        each = [
+            self._effort(name, settings) for name, settings in (("generator", ball), ("pgd", {**ball, "steps": 10}))
+        ]
+        epochs = max(1, round(self.size.joint * each[0] / each[1]))
+        runs: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("plain", "train-victim", {}),
+            (
+                f"joint, {self.size.joint} epochs",
+                "train-joint",
+                {"method": "generator", "method_settings": ball, "epochs": self.size.joint},
+            ),
+            (
+                f"PGD training, 10 steps, {epochs} epochs",
+                "train-pgd",
+                {"method": "pgd", "method_settings": {**ball, "steps": 10}, "epochs": epochs},
+            ),
+        )
+        return [
+            (name, self.train(book, cell, self._settings(**changes)), self._strong(book, cell))
+            for name, cell, changes in runs
+        ]
+
+    def _effort(self, name: str, given: dict[str, Any]) -> int:
+        """Multiplications and additions of a step of a training method, an image."""
+        images, labels, index = self.images("train").batch(0, 4)
+        network = build(
+            self._settings().network, classes=self.images().classes, channels=images.shape[1], size=images.shape[2]
+        )
+        method, step = make_method(name, given), Step(network, network, images, labels, index)
+        with _Counter() as counter:
+            for part in method.parts(step, method.craft(step)):
+                part.loss.backward()  # type: ignore[no-untyped-call]
+        return int(counter.total) // len(images)
+
+    def _strong(self, book: Notebook, cell: str) -> Values:
+        """PGD-100 of two losses, and a new generator that is fitted to this network."""
+        attack = PGD(JOINT, "l2", steps=100, loss="margin")
+        fresh = Thresholded(JOINT, "l2", epochs=self.size.fit)
+
+        def work() -> tuple[Values, dict[str, Tensor]]:
+            model = self.model(book, cell)
+            images, labels, index = self.images().batch(0, self.size.checked)
+            results = [
+                each(model, images, labels, index=index, seed=self.seed)
+                for each in (attack, PGD(JOINT, "l2", steps=100))
+            ]
+            stands = ~(results[0].success | results[1].success)
+            done = fresh.fit(
+                model, self.images("train"), seed=self.seed, limit=self.size.images,
+                checkpoint=book.path / f"{cell}.checkpoint",
+            )  # fmt: skip
+            made = measure(model, self.images(), done.perturbation)
+            return {
+                "stands": int(stands.sum()),
+                "attacked": len(labels),
+                "generated": made["right"],
+                "of": made["of"],
+                "clean": made["clean"],
+            }, {}
+
+        return book.cell(cell.replace("train", "strong"), {**plain(attack), "count": self.size.checked}, work)[0]
+
+
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Multiplications and additions of matrix products and convolutions, also of gradients inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        count = flop_registry.get(func._overloadpacket)
+        self.total += 0 if count is None else count(*args, **(kwargs or {}), out_val=answer)
+        return answer
+
+
+def measure(model: Classifier, data: ImageData, perturbation: Perturbation) -> Values:
+    """Right answers with and without it on all of the data, sizes, the commonest answer, and seconds an image."""
+    right = clean = changed = 0
+    spent, most = 0.0, 0.0
+    sums = {"l2": 0.0, "linf": 0.0}
+    answers = torch.zeros(data.classes, dtype=torch.int64)
+    for images, labels, _ in data.batches(1000):
+        started = time.perf_counter()
+        moved = perturbation.apply(images)
+        spent += time.perf_counter() - started
+        before, after = (model.logits(x).argmax(1).cpu() for x in (images, moved))
+        right += int((after == labels).sum())
+        clean += int((before == labels).sum())
+        changed += int((after != before).sum())
+        answers += torch.bincount(after, minlength=data.classes)
+        flat = (moved - images).double().flatten(1)
+        l2 = flat.norm(dim=1)
+        sums["l2"] += float(l2.sum())
+        sums["linf"] += float(flat.abs().amax(1).sum())
+        most = max(most, float(l2.max()))
+    return {
+        "right": right,
+        "of": len(data),
+        "clean": clean,
+        "fooled": changed,
+        "l2": sums["l2"] / len(data),
+        "linf": sums["linf"] / len(data),
+        "rms": sums["l2"] / len(data) / math.sqrt(math.prod(data.shape)),
+        "most": most,
+        "own": perturbation.size["l2"],
+        "each": spent / len(data),
+        "commonest": int(answers.max()),
+    }
