@@ -75,8 +75,12 @@ def found(folder: Path) -> dict[str, Any]:
 
 # The networks of the first four are for 28 x 28 pixels; those of the others take the digits as they are.
 STUDIES = {
-    **{"stadv": None, "szegedy-lbfgs": None, "intriguing": None, "gap": None},
-    **{"assignment": "digits", "defended": "digits"},
+    "stadv": None,
+    "szegedy-lbfgs": None,
+    "intriguing": None,
+    "gap": None,
+    "assignment": "digits",
+    "defended": "digits",
 }
 
 

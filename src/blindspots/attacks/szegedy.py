@@ -42,8 +42,8 @@ class Szegedy(Attack):
     of ten from 1e-2, up to 1e10, then bisections of log c. Of all points queried the smallest that reaches the goal is
     kept.
 
-    Cost: `runs` * (steps + 1) + polish forwards at most (l1: + 2 polish + 1), for 13 + rounds runs at most and about 4 +
-    rounds as a rule; a run ends for an image where L-BFGS gets no further.
+    Cost: `runs` * (steps + 1) + polish forwards at most (polish + 1 more in l1), for 13 + rounds runs at most and about
+    4 + rounds as a rule; a run ends for an image where L-BFGS gets no further.
     Source: Szegedy et al. 2014, "Intriguing properties of neural networks", arXiv:1312.6199, section 4.1. The paper has
     its c on |r|, 1 / c here.
     Differs from the paper: bisections start at a minimum before (`warm`); every point queried counts, not the minima

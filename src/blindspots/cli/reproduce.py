@@ -28,9 +28,7 @@ class Reproduce(Command):
     Killed at any moment, the same command goes on where it was.
     """
 
-    study: Positional[
-        Literal["stadv", "szegedy-lbfgs", "intriguing", "assignment", "defended", "gap", "gap-imagenet"]
-    ]
+    study: Positional[Literal["stadv", "szegedy-lbfgs", "intriguing", "assignment", "defended", "gap", "gap-imagenet"]]
     """Which one."""
     full: bool = False
     """The size at which the numbers mean something: hours on one core. Otherwise minutes, to see it work."""

@@ -41,7 +41,8 @@ class FromNoise(nn.Module):
 
     def delta(self) -> Tensor:
         """U (1, C, H, W), of the radius itself: the box cuts it off for each image in another way."""
-        answer, form = self.network(self.noise), self.form
+        form = self.form
+        answer: Tensor = self.network(self.noise)
         assert form.radius is not None
         d = answer.tanh() if form.head == "tanh" else answer.sigmoid()
         if form.norm == "linf":

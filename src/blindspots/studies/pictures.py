@@ -144,7 +144,7 @@ def lines(places: list[float], panels: dict[str, dict[str, list[float]]]) -> byt
             place.grid(axis="y", linewidth=0.5)
         axes[0].set_ylabel("accuracy (%)")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-        return _png(figure)
+        return png(figure)
 
 
 def _arrows(place: Any, flow: Tensor, longer: int) -> None:
