@@ -73,7 +73,7 @@ def activation_maps(
         BlindspotsError: a layer that does not exist or answers without places, `cam` for a network that does not end in
             a global average and a linear layer, or no captum for `grad-cam`.
     """
-    images = model.accept(images)
+    images, classes = model.accept(images), classes.to(model.device)
     if method == "cam":
         head = pooled_head(model, images, layer)
         if head is None:

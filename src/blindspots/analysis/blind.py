@@ -112,6 +112,7 @@ class Blind:
     ) -> Analysed:
         from ..evaluation.intervals import LEVEL
         from ..files import replace_file
+        from ..hardware import versions
         from ..report.words import plural
         from ..studies.page import Paragraph, Table
         from .page import Analysed
@@ -132,12 +133,13 @@ class Blind:
         page, record = Path(out) / f"{self.name}.html", Path(out) / f"{self.name}.json"
         same = sum(pair["images"][0] == pair["images"][1] for pair in pairs)
         values = {**about, "pairs": len(pairs), "asked": self.pairs, "equal_in_8_bits": same, "seed": seed}
+        rows = [(name.replace("_", " "), str(value)) for name, value in values.items() if name != "format"]
+        values["made_with"] = {"versions": versions()}
         try:
             replace_file(page, blind_page(self.title, {"about": about, "level": LEVEL, "pairs": pairs}).encode())
             replace_file(record, (json.dumps(values, indent=1) + "\n").encode())
         except OSError as error:
             raise BlindspotsError(f"'{out}' cannot be written ({error.strerror}): give another --out") from error
-        rows = [(name.replace("_", " "), str(value)) for name, value in values.items() if name != "format"]
         told = Paragraph(f"The page shows {plural(len(pairs), 'pair')}; answers stay in it until they are saved.")
         return Analysed(
             self.name, self.title, [told, Table("A blind comparison", ("what", "is"), rows)], values, None, page, record
