@@ -12,7 +12,7 @@ import pytest
 from blindspots.cli import main
 from blindspots.cli.analyze import ANALYSES
 
-MODEL = ("--model", "small-cnn", "--data", "digits", "--limit", "120")
+MODEL = ("--model", "small-cnn", "--data", "digits", "--limit", "120", "--batch", "16")
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ MODEL = ("--model", "small-cnn", "--data", "digits", "--limit", "120")
     [
         ("layers", ()),
         ("maps", ("--images", "4", "--shown", "2", "--attacks", "fgsm:radius=0.5")),
-        ("slices", ("--images", "4", "--resolution", "5", "--shown", "1")),
-        ("blind", ("--pairs", "3", "--attack", "fgsm:radius=0.5")),
+        ("slices", ("--images", "4", "--resolution", "5", "--shown", "1", "--attack", "pgd:radius=0.5,steps=5")),
+        ("blind", ("--pairs", "3", "--attack", "pgd:radius=0.5,steps=9")),
     ],
 )
 def test_each_analysis_writes_its_page_and_values(name: str, flags: tuple[str, ...], tmp_path: Path, capsys) -> None:

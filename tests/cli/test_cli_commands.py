@@ -138,6 +138,7 @@ def test_every_attack_is_a_command(here: Path, name: str) -> None:
     few = {
         "autoattack": ("--version", "rand", "--steps", "3", "--eot", "2"),
         "perturbation": ("--path", str(Path(__file__).parents[1] / "laws" / "perturbation.safetensors")),
+        "style": ("--path", str(Path(__file__).parents[1] / "laws" / "style.safetensors"), "--draws", "3"),
     }.get(name, ())
     radius = "3" if ATTACKS[name].norms == ("l0",) else "0.05"
     assert run("attack", name, "--radius", radius, *few, *GIVEN, "--limit", "6", "--out", "r") == 0

@@ -359,7 +359,10 @@ def test_tiny_images_and_few_classes(linear, classes: int, pixels: int, tmp_path
     for name in bending:
         with pytest.raises(BlindspotsError, match="at least 2 pixels"):
             ATTACKS[name](0.2)(Classifier(net, batch=2), images, labels)
-    for kind in (kind for name, kind in ATTACKS.items() if name not in bending):
+    drawing = ATTACKS["style"](0.2, path=str(Path(__file__).parents[1] / "laws" / "style.safetensors"), draws=3)
+    with pytest.raises(BlindspotsError, match=r"of shape \(1, 8, 8\)"):
+        drawing(Classifier(net, batch=2), images, labels)
+    for kind in (kind for name, kind in ATTACKS.items() if name not in (*bending, "style")):
         for norm in kind.norms:
             settings = {"norm": norm} if "norm" in kind.__dataclass_fields__ else {}
             losses = get_args(get_type_hints(kind)["loss"]) if "loss" in kind.__dataclass_fields__ else (None,)

@@ -44,6 +44,7 @@ from blindspots import (
     SimBA,
     Square,
     StAdv,
+    Style,
     Szegedy,
     UniformNoise,
     Universal,
@@ -59,6 +60,7 @@ TOO_LARGE = "{}.radius {} is larger than 1, the whole range of a pixel: radii ar
 NEEDED = {
     "autoattack": {"version": "rand"},
     "perturbation": {"path": str(Path(__file__).parents[1] / "laws" / "perturbation.safetensors")},
+    "style": {"path": str(Path(__file__).parents[1] / "laws" / "style.safetensors"), "draws": 3},
 }
 
 # Every way to be refused, attack by attack, with the exact sentence.
@@ -198,6 +200,8 @@ REFUSED = [
         "l2 too, or leave the norm out",
     ),
     (lambda: Universal(1, norm="l1", **NEEDED["perturbation"]), "Universal.norm must be one of linf, l2, got 'l1'"),
+    (lambda: Style(0.1), "Style.path must name the file of a style transfer: give one that style train wrote"),
+    (lambda: Style(2, **NEEDED["style"]), "Style.radius is a share and must be at most 1, got 2"),
     (lambda: GaussianNoise(2), TOO_LARGE.format("GaussianNoise", "2")),
 ]
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from style_file import style_file
-
 from blindspots.attack import Attack
 from blindspots.attacks import ATTACKS
 
@@ -23,6 +21,10 @@ RADII = {"linf": 0.04, "l2": 0.3, "l1": 1.5, "l0": 4, "flow": 0.25, "affine": 0.
 # Fitted by UAP("0.2", rate=1.0, screen=1, epochs=4) to uniform noise, as the victim's images are, towards class 0, the
 # commonest of their random targets.
 PERTURBATION = Path(__file__).with_name("perturbation.safetensors")
+
+# A StyleTransfer with random weights (features.relu1 and relu2 of small-cnn, two copies, width 4, one block, torch's
+# start from seed 5, last.weight normal of 0.3) and three styles of uniform noise: what it draws is noise, and far off.
+STYLE = PERTURBATION.with_name("style.safetensors")
 
 # Constructor arguments that make an attack small; one entry an attack.
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -62,7 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "sigma-zero": {"steps": 8, "rate": 0.1, "tau": 0.05},
     "brendel-bethge": {"steps": 8, "draws": 6, "polish": 2},
     "perturbation": {"path": str(PERTURBATION)},
-    "style": {"path": str(style_file()), "draws": 3, "levels": 2},
+    "style": {"path": str(STYLE), "draws": 3, "levels": 2},
 }
 
 # Further settings that take another way through the code.

@@ -158,6 +158,17 @@ def test_a_grey_image_serves_a_network_of_three_channels(vgg: FeatureNetwork) ->
         assert torch.equal(answer, vgg(grey.expand(-1, 3, -1, -1))[name])
 
 
+def test_weights_of_vgg_come_from_a_file_of_the_whole_network(tmp_path) -> None:
+    from blindspots.style.vgg import vgg
+
+    state = {f"features.{name}": 2 * value for name, value in vgg().state_dict().items()}
+    state |= {"features.28.weight": torch.zeros(1), "classifier.0.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "vgg16.pth")
+    found = feature_network("vgg16", str(tmp_path / "vgg16.pth"), shape=(3, 32, 32))
+    assert torch.equal(found.module[0].weight, 2 * vgg()[0].weight)
+    assert found.used == f"vgg16, weights {tmp_path / 'vgg16.pth'}"
+
+
 def test_a_saved_transfer_draws_the_same_and_says_what_it_was_made_with(transfer: StyleTransfer, tmp_path) -> None:
     again = StyleTransfer.load(transfer.save(tmp_path / "s.safetensors"))
     content, style = torch.rand(11, 1, 8, 8), torch.rand(11, 1, 8, 8)
@@ -179,6 +190,8 @@ def test_mistakes_are_told_in_one_sentence(transfer: StyleTransfer, tmp_path) ->
         feature_network("small-cnn", shape=(1, 8, 8), style_layers=("features.relu9",), content_layer="features.relu1")
     with pytest.raises(BlindspotsError, match=r"layer 'head.hidden' of the feature network answers with the shape"):
         feature_network("small-cnn", shape=(1, 8, 8), style_layers=("head.hidden",), content_layer="features.relu1")
+    with pytest.raises(BlindspotsError, match=r"'net.py:make' cannot be a feature network"):
+        feature_network("net.py:make", shape=(1, 8, 8))
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(BlindspotsError, match="holds no style transfer"):
         StyleTransfer.load(tmp_path / "other.safetensors")

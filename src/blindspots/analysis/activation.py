@@ -47,8 +47,9 @@ def pooled_head(model: Classifier, images: Tensor, layer: str) -> nn.Linear | No
     if answer.ndim != 4:
         return None
     for head in reversed(list(model.module.modules())):
-        fits = isinstance(head, torch.nn.Linear) and head.in_features == answer.shape[1]
-        if fits and head.out_features == logits.shape[1]:
+        if not isinstance(head, torch.nn.Linear):
+            continue
+        if (head.in_features, head.out_features) == (answer.shape[1], logits.shape[1]):
             with torch.no_grad():
                 again = head(answer.mean((2, 3)))
             if torch.allclose(again, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max())):
@@ -72,7 +73,7 @@ def activation_maps(
         BlindspotsError: a layer that does not exist or answers without places, `cam` for a network that does not end in
             a global average and a linear layer, or no captum for `grad-cam`.
     """
-    images = model.accept(images)
+    images, classes = model.accept(images), classes.to(model.device)
     if method == "cam":
         head = pooled_head(model, images, layer)
         if head is None:

@@ -112,6 +112,7 @@ class Blind:
     ) -> Analysed:
         from ..evaluation.intervals import LEVEL
         from ..files import replace_file
+        from ..hardware import versions
         from ..report.words import plural
         from ..studies.page import Paragraph, Table
         from .page import Analysed
@@ -124,23 +125,21 @@ class Blind:
         if clean.shape[1] not in (1, 3):
             raise BlindspotsError(f"a page shows images of 1 or 3 channels, got {clean.shape[1]}")
         first = noise.uniform(noise.key(seed, torch.tensor(index), "first"), (1,), torch.float64)[:, 0] < 0.5
-        pairs = [
-            {"index": number, "images": [png(one) for one in both], "attacked": place}
-            for number, both, place in (
-                (number, (b, a) if begins else (a, b), 0 if begins else 1)
-                for number, a, b, begins in zip(index, clean, attacked, first.tolist(), strict=True)
-            )
-        ]
+        pairs: list[dict[str, Any]] = []
+        for number, one, other, begins in zip(index, clean, attacked, first.tolist(), strict=True):
+            images = [png(other), png(one)] if begins else [png(one), png(other)]
+            pairs.append({"index": number, "images": images, "attacked": 0 if begins else 1})
         about = {"format": FORMAT, **about}
         page, record = Path(out) / f"{self.name}.html", Path(out) / f"{self.name}.json"
         same = sum(pair["images"][0] == pair["images"][1] for pair in pairs)
         values = {**about, "pairs": len(pairs), "asked": self.pairs, "equal_in_8_bits": same, "seed": seed}
+        rows = [(name.replace("_", " "), str(value)) for name, value in values.items() if name != "format"]
+        values["made_with"] = {"versions": versions()}
         try:
             replace_file(page, blind_page(self.title, {"about": about, "level": LEVEL, "pairs": pairs}).encode())
             replace_file(record, (json.dumps(values, indent=1) + "\n").encode())
         except OSError as error:
             raise BlindspotsError(f"'{out}' cannot be written ({error.strerror}): give another --out") from error
-        rows = [(name.replace("_", " "), str(value)) for name, value in values.items() if name != "format"]
         told = Paragraph(f"The page shows {plural(len(pairs), 'pair')}; answers stay in it until they are saved.")
         return Analysed(
             self.name, self.title, [told, Table("A blind comparison", ("what", "is"), rows)], values, None, page, record
@@ -181,7 +180,7 @@ def coded(content: bytes, key: int) -> bytes:
         mixed = (state ^ (state >> np.uint32(15))) * (state | np.uint32(1))
         mixed ^= mixed + (mixed ^ (mixed >> np.uint32(7))) * (mixed | np.uint32(61))
         stream = ((mixed ^ (mixed >> np.uint32(14))) & np.uint32(255)).astype(np.uint8)
-    return (np.frombuffer(content, np.uint8) ^ stream).tobytes()
+    return bytes(np.frombuffer(content, np.uint8) ^ stream)
 
 
 def png(image: Tensor) -> str:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # The qualitative colours of matplotlib, faded so that lines stand out; classes beyond repeat them.
-PALETTE = [tuple(0.45 + 0.55 * part for part in rgb) for rgb in mpl.colormaps["tab20"].colors]
+PALETTE = [
+    (0.45 + 0.55 * red, 0.45 + 0.55 * green, 0.45 + 0.55 * blue)
+    for red, green, blue, _ in (mpl.colormaps["tab20"](place) for place in range(20))
+]
 STYLES = ("-", "--")
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..classifiers import Classifier
     from ..data import ImageData
+    from ..studies.page import Block
     from .page import Analysed
 
 Change = Callable[["Tensor"], "Tensor | None"]
@@ -37,7 +38,8 @@ def find_layer(module: nn.Module, name: str) -> nn.Module:
     layers = dict(module.named_modules())
     if not name or name not in layers:
         raise unknown("layer", name, layer_names(module))
-    return layers[name]
+    found: nn.Module = layers[name]
+    return found
 
 
 @contextmanager
@@ -136,13 +138,12 @@ class Layers:
     name: ClassVar[str] = "layers"
     title: ClassVar[str] = "The layers of a network"
 
-    def __call__(self, model: Any, data: Any, *, seed: int = 0, out: str | Path | None = None) -> Analysed:
+    def __call__(self, model: Any, data: Any, *, out: str | Path | None = None) -> Analysed:
         """List the layers.
 
         Args:
             model: a classifier, or anything that `bs.classifier` takes.
             data: images of the right shape, as `bs.dataset` takes them; one is shown to the model.
-            seed: changes nothing here.
             out: folder to write page and JSON into.
 
         >>> import torch, blindspots as bs
@@ -157,7 +158,7 @@ class Layers:
 
         wrapped, images = classifier(model), dataset(data)
         order = traced(wrapped, wrapped.accept(images.batch(0, 1)[0]))
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name in layer_names(wrapped.module):
             shapes = [shape for ran, shape in order if ran == name]
             layer = find_layer(wrapped.module, name)
@@ -172,10 +173,11 @@ class Layers:
             for r in rows
         ]  # fmt: skip
         columns = ("layer", "kind", "answers to one image with", "runs", "weights of its own")
-        blocks = [Title("Layers"), Table("Layers by name, in the order in which they are defined", columns, cells)]
-        return analysed(
-            self.name, self.title, blocks, {"layers": rows}, models=(wrapped,), data=images, seed=seed, out=out
-        )
+        blocks: list[Block] = [
+            Title("Layers"),
+            Table("Layers by name, in the order in which they are defined", columns, cells),
+        ]
+        return analysed(self.name, self.title, blocks, {"layers": rows}, models=(wrapped,), data=images, out=out)
 
 
 def traced(model: Classifier, images: Tensor) -> list[tuple[str, tuple[int, ...]]]:

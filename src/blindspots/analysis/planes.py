@@ -88,4 +88,4 @@ def _directions(plane: Plane, angles: Tensor) -> Sequence[Tensor]:
     """Directions (n, C, H, W) of length 1, at most 2^22 values at a time."""
     size = max(1, 2**22 // plane.origin.numel())
     unit = Plane(torch.zeros_like(plane.origin), plane.u, plane.v)
-    return [unit.points(part.cos(), part.sin()) for part in angles.to(plane.origin).split(size)]
+    return [unit.points(part.cos(), part.sin()) for part in torch.split(angles.to(plane.origin), size)]

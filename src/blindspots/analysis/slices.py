@@ -82,17 +82,13 @@ class Slices:
         result = attack(wrapped, victims.images, victims.labels, index=victims.index, seed=seed)
         keys = noise.key(seed, victims.index, "slices")
         fooled = [int(row) for row in result.success.nonzero().flatten()]
-        planes = {
-            row: plane(*(wrapped.accept(one[row : row + 1])[0] for one in (victims.images, result.images)),
-                       keys[row].to(wrapped.device), self.random)
-            for row in fooled
-        }  # fmt: skip
-        shares = torch.cat((torch.linspace(0, self.reach, self.resolution), torch.ones(1))).unique()
+        clean, attacked, keys = wrapped.accept(victims.images), wrapped.accept(result.images), keys.to(wrapped.device)
+        planes = {row: plane(clean[row], attacked[row], keys[row], self.random) for row in fooled}
+        shares = torch.cat((torch.linspace(0, self.reach, self.resolution), torch.ones(1))).sort().values
         ways = {row: self._way(wrapped, *planes[row], victims.labels[row], shares) for row in fooled}
         for row, way in ways.items():
-            way[0, shares == 1] = result.margin[
-                row
-            ].cpu()  # of the attacked image itself, which may lie on the boundary
+            # That of the attacked image itself: it may lie on the boundary, and its place on the way is rounded.
+            way[0, shares == 1] = result.margin[row].cpu()
         values = {
             "attack": attack.name,
             "settings": str(attack),
@@ -144,7 +140,7 @@ class Slices:
             label, answer = int(result.labels[row]), int(result.prediction[row])
             picture = plane_picture(
                 answers, extent, length, angles, {name: edge.cpu() for name, edge in edges.items()},
-                {int(c): class_name(names, int(c)) for c in answers.unique()},
+                {int(c): class_name(names, int(c)) for c in set(answers.flatten().tolist())},
             )  # fmt: skip
             caption = (
                 f"Image {int(result.index[row])}: {class_name(names, label)}, attacked: {class_name(names, answer)}; "

@@ -78,7 +78,7 @@ class Style(Attack):
 
     def space(self, images: Tensor) -> Space:
         transfer = self._load().to(images.device)
-        drawn = [transfer(images, style.expand_as(images)) for style in transfer.bank[: self.draws]]
+        drawn = [transfer(images, style.expand(len(images), -1, -1, -1)) for style in transfer.bank[: self.draws]]
         return Styled(images, torch.stack(drawn, dim=1), float(self.radius))
 
     def objective(self) -> Objective:

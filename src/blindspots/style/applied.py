@@ -45,7 +45,7 @@ def apply(
             raise BlindspotsError(f"{asked} {what} are asked for, and there are {there}: ask for 1 to {there}")
     content, _, index = data.batch(0, count)
     chosen = bank[:styles]
-    drawn = torch.stack([transfer(content, style.expand_as(content)) for style in chosen], dim=1)
+    drawn = torch.stack([transfer(content, style.expand(len(content), -1, -1, -1)) for style in chosen], dim=1)
     cells: dict[tuple[int, int], Any] = {(0, 1 + place): style for place, style in enumerate(chosen)}
     folder = Path(out)
     try:

@@ -20,14 +20,13 @@ from ..errors import BlindspotsError
 from ..models import load_model
 from ..models.load import SEED, untrained
 from ..models.normalise import NAMED
-from ..models.weights import fit_weights, read_weights
+from ..models.weights import fit_weights
+from .vgg import CONTENT, STYLE, vgg, vgg_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# VGG16 up to pool4, in torchvision's numbers.
-VGG = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M")
-VGG_STYLE, VGG_CONTENT = ("4", "9", "16", "23"), "15"
+# Style layers of a network that has none of its own.
 LAYERS = 4
 
 
@@ -47,7 +46,7 @@ class Architecture:
 
     def build(self) -> nn.Module:
         """The network with random weights."""
-        return _vgg() if self.network == "vgg16" else untrained(**vars(self))
+        return vgg() if self.network == "vgg16" else untrained(**vars(self))
 
 
 class FeatureNetwork(nn.Module):
@@ -116,6 +115,21 @@ class FeatureNetwork(nn.Module):
         missing = ", ".join(name for name in self.layers if name not in found)
         raise BlindspotsError(f"the feature network never ran its layer '{missing}': choose another")
 
+    @torch.no_grad()
+    def acting(self, shape: tuple[int, int, int]) -> dict[str, Tensor]:
+        """The weights and buffers of what runs for images (C, H, W): behind the last layer asked for, nothing does."""
+        ran: set[str] = set()
+        handles = [
+            layer.register_forward_pre_hook(lambda layer, inputs, name=name: ran.add(name))
+            for name, layer in self.module.named_modules()
+        ]
+        try:
+            self(next(self.parameters()).new_zeros(1, *shape))
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {name: value for name, value in self.module.state_dict().items() if name.rpartition(".")[0] in ran}
+
     def about(self) -> dict[str, Any]:
         """What a file notes of it, apart from the weights."""
         return {
@@ -155,13 +169,19 @@ def feature_network(
     """
     size = shape[1]
     if name == "vgg16":
-        module, architecture = _vgg(), Architecture("vgg16", 0, 3, size, {})
+        module: nn.Module = vgg()
+        architecture = Architecture("vgg16", 0, 3, size, {})
         if weights is not None:
-            fit_weights(module, _vgg_weights(weights), path=weights, network="vgg16")
+            fit_weights(module, vgg_weights(weights), path=weights, network="vgg16")
         trained: bool | None = weights is not None
         mean, std = NAMED["imagenet"] or (None, None)
+    elif ".py" in name or name.endswith((".pt2", ".onnx")):
+        raise BlindspotsError(
+            f"'{name}' cannot be a feature network, because a style file has to build it again: take vgg16, a built-in "
+            "network, torchvision:NAME, timm:NAME or a .safetensors of save_model"
+        )
     else:
-        free = not name.endswith((".safetensors", ".pt2", ".onnx"))
+        free = not name.endswith(".safetensors")
         loaded = load_model(name, weights=weights, channels=shape[0] if free and ":" not in name else None,
                             size=size if free and weights is None and ":" not in name else None)  # fmt: skip
         module, trained, mean, std = loaded.module, loaded.trained, loaded.mean, loaded.std
@@ -171,7 +191,7 @@ def feature_network(
         )
     shown = torch.zeros(1, architecture.channels, *shape[1:])
     if not style_layers or content_layer is None:
-        own_style, own_content = (VGG_STYLE, VGG_CONTENT) if name == "vgg16" else _last_of_each(module, shown)
+        own_style, own_content = (STYLE, CONTENT) if name == "vgg16" else _last_of_each(module, shown)
         style_layers, content_layer = style_layers or own_style, content_layer or own_content
     source = f"weights {weights or 'of its file'}" if trained or weights else f"random weights (seed {SEED})"
     used = f"{Path(name).name}, {source}"
@@ -218,31 +238,3 @@ def _last_of_each(module: nn.Module, shown: Tensor) -> tuple[tuple[str, ...], st
             "the feature network has no layer that answers with (channels, rows, columns): take a convolutional one"
         )
     return tuple(chosen), chosen[-2] if len(chosen) > 1 else chosen[0]
-
-
-def _vgg() -> nn.Sequential:
-    """VGG16 up to pool4, with random weights that keep the size of what goes through."""
-    from torchvision.models.vgg import make_layers
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        layers: nn.Sequential = make_layers(list(VGG))
-        for layer in layers:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return layers
-
-
-def _vgg_weights(weights: str) -> dict[str, Tensor]:
-    """The weights of these layers, from a file of the whole VGG16 or from the library."""
-    if weights == "default":
-        from ..models.torchvision_models import download
-
-        state = download("vgg16")
-    else:
-        state = read_weights(weights)
-    kept = {name.removeprefix("features."): value for name, value in state.items() if not name.startswith("classifier")}
-    return {
-        name: value for name, value in kept.items() if name.split(".")[0].isdigit() and int(name.split(".")[0]) < 24
-    }

@@ -55,8 +55,8 @@ class StyleNetwork(nn.Module):
 
     def summed(self) -> Tensor:
         """The weights (width, S + C, 9, 9) that act on single Gram planes: those of equal copies, added up."""
-        style, content = self.first.weight.split((self.planes * self.copies, self.content), dim=1)
-        return torch.cat((style.unflatten(1, (self.planes, self.copies)).sum(2), content), dim=1)
+        style, content = self.first.weight.tensor_split((self.planes * self.copies,), dim=1)
+        return torch.cat((style.reshape(self.width, self.planes, self.copies, 9, 9).sum(2), content), dim=1)
 
     @torch.no_grad()
     def measure(self, grams: Tensor, content: Tensor) -> None:

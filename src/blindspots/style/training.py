@@ -6,24 +6,20 @@ bit for bit on a CPU, as one that never stopped.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from ..data import ImageData, dataset
 from ..data.draws import draw
 from ..errors import BlindspotsError
 from ..evaluation.intervals import mean
-from ..evaluation.plan import differences
-from ..files import remove_leftovers
 from ..hardware import hardware, versions
 from ..training.device import find_device, torch_state
 from ..training.directory import write
@@ -31,6 +27,7 @@ from ..training.interrupt import Interrupt
 from ..training.order import hold_out, key
 from ..training.rows import Rows, read_rows
 from .features import FeatureNetwork, digest, feature_network
+from .folder import Folder, State
 from .network import StyleNetwork, check_size
 from .objective import StyleObjective
 from .reference import gatys
@@ -40,7 +37,6 @@ from .transfer import StyleTransfer, codes
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
 HELD_OUT = 0.1
 # Pairs that the scales of the codes are measured on, held-out pairs of the end, and steps of Gatys' way there.
 SCALED, MEASURED, GATYS_STEPS = 16, 8, 60
@@ -63,15 +59,6 @@ class TrainedStyle:
     values: dict[str, Any]
     features: str
     seconds: float
-
-
-@dataclass
-class _State:
-    network: StyleNetwork
-    optimiser: torch.optim.Adam
-    step: int = 0
-    seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
 
 
 def train(
@@ -101,7 +88,7 @@ def train(
     pictures, sources = _images(settings, content, styles)
     with torch_state(device, settings.threads):
         features = _features(settings, pictures.shape).to(device)
-        with _Folder(settings.directory) as folder:
+        with Folder(settings.directory) as folder:
             told = {**settings.deciding(), "data": [pictures.fingerprint(), sources.fingerprint()],
                     "features_digest": digest(features.module)}  # fmt: skip
             folder.claim(told)
@@ -123,7 +110,7 @@ class _Run:
         pictures: ImageData,
         sources: ImageData,
         device: torch.device,
-        folder: _Folder,
+        folder: Folder,
         tell: Callable[[int, int, float], None],
     ) -> None:
         self.settings, self.features, self.device, self.folder, self.tell = settings, features, device, folder, tell
@@ -132,15 +119,9 @@ class _Run:
             settings.loss, settings.content_weight, settings.style_weight, settings.variation_weight
         )
         self.parts = {
-            which: [read_rows(data, rows) for rows in hold_out(data.labels, data.index, HELD_OUT, settings.seed)]
+            which: [read_rows(data, rows) for rows in _split(data, settings.seed)]
             for which, data in (("content", pictures), ("style", sources))
         }
-        for which, (training, held) in self.parts.items():
-            if not len(training) or not len(held):
-                raise BlindspotsError(
-                    f"a style transfer holds some images out, and {which} has only {len(training) + len(held)} in "
-                    "classes of one: give more images, at least two of a class"
-                )
         torch.manual_seed(key(settings.seed, "network"))
         pair = [images.to(device) for images in self._pair(0, SCALED, "scale")]
         grams, code = codes(features, *pair)
@@ -149,7 +130,7 @@ class _Run:
         )
         network.measure(grams, code)
         network.to(device)
-        self.state = _State(network, torch.optim.Adam(network.parameters(), settings.learning_rate))
+        self.state = State(network, torch.optim.Adam(network.parameters(), settings.learning_rate))
         folder.resume(self.state)
 
     def steps(self) -> None:
@@ -189,11 +170,11 @@ class _Run:
 
     def finish(self) -> None:
         """Measure on held-out pairs, beside Gatys' way, and write the model; the result comes last."""
-        pair = [images.to(self.device) for images in self._pair(1, MEASURED, "measured")]
+        content, style = pair = [images.to(self.device) for images in self._pair(1, MEASURED, "measured")]
         bank = self._draw("style", 0, self.settings.bank, "bank")
         transfer = StyleTransfer(self.features, self.state.network, bank, self.shape)
-        reference, _ = gatys(self.objective, self.features, *pair, steps=GATYS_STEPS)
-        shown = {"content image": pair[0], "network": transfer(*pair), "Gatys": reference}
+        reference, _ = gatys(self.objective, self.features, content, style, GATYS_STEPS)
+        shown = {"content image": content, "network": transfer(content, style), "Gatys": reference}
         with torch.no_grad():
             of_content, of_style = (self.features(images) for images in pair)
             measured = {
@@ -231,68 +212,6 @@ class _Run:
         return rows.batch(chosen)[0]
 
 
-class _Folder:
-    """The folder of a training: settings.json, checkpoint.pt while it runs, style.safetensors, result.json last."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.settings, self.checkpoint = path / "settings.json", path / "checkpoint.pt"
-        self.model, self.result = path / "style.safetensors", path / "result.json"
-
-    def __enter__(self) -> _Folder:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / ".lock")
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise BlindspotsError(
-                f"another process is training in {self.path}: wait for it, or choose another out"
-            ) from None
-        except OSError as error:
-            raise BlindspotsError(f"cannot write {self.path} ({error.strerror}): choose another out") from error
-        remove_leftovers(self.path)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def claim(self, told: dict[str, Any]) -> None:
-        """Write the settings, or refuse a folder of others."""
-        told = json.loads(json.dumps(told))
-        if not self.settings.exists():
-            write(self.settings, json.dumps(told, indent=1).encode())
-            return
-        found = differences(json.loads(self.settings.read_text(encoding="utf-8")), told)
-        if found:
-            raise BlindspotsError(
-                f"{self.path} holds a training with other settings ({'; '.join(found[:4])}): repeat them, choose "
-                "another out, or delete the folder"
-            )
-
-    def save(self, state: _State) -> None:
-        content = io.BytesIO()
-        values = {"format": FORMAT, "step": state.step, "seconds": state.seconds, "losses": state.losses}
-        weights = {"network": state.network.state_dict(), "optimiser": state.optimiser.state_dict()}
-        torch.save(values | weights, content)
-        write(self.checkpoint, content.getvalue())
-
-    def resume(self, state: _State) -> None:
-        """Bring a fresh state to where the checkpoint was written, if there is one."""
-        if not self.checkpoint.exists():
-            return
-        try:
-            values = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            if values["format"] != FORMAT:
-                raise ValueError(f"format {values['format']}")
-            state.network.load_state_dict(values["network"])
-            state.optimiser.load_state_dict(values["optimiser"])
-            state.step, state.seconds, state.losses = values["step"], values["seconds"], values["losses"]
-        except Exception as error:  # torch.load raises many kinds for a damaged file, all with the same remedy
-            raise BlindspotsError(
-                f"the checkpoint {self.checkpoint} is damaged ({type(error).__name__}): delete it to start over"
-            ) from error
-
-
 def _images(settings: StyleSettings, content: Any, styles: Any) -> tuple[ImageData, ImageData]:
     def opened(name: str) -> ImageData:
         return dataset(name, split=settings.split, data_dir=settings.data_dir, size=settings.size)
@@ -309,6 +228,13 @@ def _images(settings: StyleSettings, content: Any, styles: Any) -> tuple[ImageDa
         )
     check_size(tuple(pictures.shape[1:]))
     return pictures, sources
+
+
+def _split(data: ImageData, seed: int) -> tuple[Tensor, Tensor]:
+    """Which images are trained on and which are held out; classes play no part."""
+    if len(data) < 2:
+        raise BlindspotsError(f"a style transfer holds some images out, and '{data.name}' has only one: give more")
+    return hold_out(torch.zeros_like(data.labels), data.index, HELD_OUT, seed)
 
 
 def _features(settings: StyleSettings, shape: tuple[int, int, int]) -> FeatureNetwork:

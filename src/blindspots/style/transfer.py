@@ -86,8 +86,8 @@ class StyleTransfer:
             "meta": self.meta,
         }
         tensors = {"bank": self.bank}
-        for prefix, module in (("features", self.features.module), ("network", self.network)):
-            tensors |= {f"{prefix}.{name}": value for name, value in module.state_dict().items()}
+        for prefix, state in (("features", self.features.acting(self.shape)), ("network", self.network.state_dict())):
+            tensors |= {f"{prefix}.{name}": value for name, value in state.items()}
         content = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         try:
             replace_file(path, safetensors.torch.save(content, metadata={KEY: json.dumps(about, sort_keys=True)}))
@@ -122,7 +122,9 @@ class StyleTransfer:
                 )
             state = safetensors.torch.load_file(path)
             features, network = rebuilt(about["features"]), StyleNetwork(**about["network"])
-            features.module.load_state_dict(_under(state, "features."))
+            # Layers that do not act are not in the file.
+            if features.module.load_state_dict(_under(state, "features."), strict=False).unexpected_keys:
+                raise ValueError("weights of another feature network")
             network.load_state_dict(_under(state, "network."))
             channels, height, width = about["shape"]
             return cls(features, network.eval(), state["bank"], (channels, height, width), about["meta"])
