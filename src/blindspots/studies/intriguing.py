@@ -136,8 +136,9 @@ class IntriguingStudy(Study):
 
         def work() -> tuple[Values, dict[str, Tensor]]:
             train = one_against_all(self.images("train", self.size.training))
-            torch.manual_seed(self.seed)
-            network = build("quocnet", classes=2, channels=train.shape[0], size=train.shape[1])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                network = build("quocnet", classes=2, channels=train.shape[0], size=train.shape[1])
             assert isinstance(network, torch.nn.Sequential)
             told = learning.fit(network, train, seed=self.seed)
             fit_detector(network, train)
