@@ -72,7 +72,8 @@ def answers(scene: Scene, found: Found, aimed: dict[str, dict[tuple[str, str], T
     yield (
         "How small may epsilon be?",
         "; ".join(
-            f"sign {radius} (l2 {number(round(l2_of(scene.values, radius), 3))}): {bare['sign', radius].accuracy} stay right"
+            f"sign {radius} (l2 {number(round(l2_of(scene.values, radius), 3))}): {bare['sign', radius].accuracy} "
+            "stay right"
             for radius in scene.sweep
         ),
     )

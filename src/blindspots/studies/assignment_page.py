@@ -69,6 +69,7 @@ def _bare(scene: Scene, bare: dict[tuple[str, str], Seen]) -> list[Block]:
 
 def _trainings(scene: Scene, trained: dict[str, Values], found: Found) -> list[Block]:
     at, clean = scene.trained, found["plain"]["none", ""]
+    size = number(round(l2_of(scene.values, at), 3))
     rows, losses = [], []
     for name, seen in found.items():
         kinds = [seen[kind, at] for kind in KINDS] + [seen["stAdv", ""]]
@@ -82,10 +83,10 @@ def _trainings(scene: Scene, trained: dict[str, Values], found: Found) -> list[B
     return [
         Title("Networks trained in different ways"),
         Paragraph(
-            f"The same network, trained at radius {at} (normalised: {number(round(l2_of(scene.values, at), 3))} in l2), and "
-            "attacked at it. Where accuracy stays high under a sign step and falls under PGD, training on single "
-            "steps has taught the network to resist that step and no more; where PGD leaves more right than the sign step, the "
-            "gradient is masked. So read the columns of PGD first."
+            f"The same network, trained at radius {at} (normalised: {size} in l2), and attacked at it. Where accuracy "
+            "stays high under a sign step and falls under PGD, training on single steps has taught the network to "
+            "resist that step and no more; where PGD leaves more right than the sign step, the gradient is masked. So "
+            "read the columns of PGD first."
         ),
         Table(
             f"Accuracy on unchanged images, and under attacks at radius {at}",
