@@ -14,7 +14,8 @@ from torch import Tensor
 import blindspots as bs
 from blindspots.studies import assignment, defended
 from blindspots.studies.assignment import AssignmentStudy, stepping
-from blindspots.studies.assignment_page import KINDS, Scene, Seen, answers, changed, mean
+from blindspots.studies.assignment_answers import Scene, Seen, answers, changed, mean
+from blindspots.studies.assignment_page import KINDS
 from blindspots.studies.defended import RECALLED
 
 

@@ -19,7 +19,7 @@ from ..geometry import BallName
 from ..settings import Radius, plain
 from ..training import TrainSettings
 from . import assignment_page as page
-from .assignment_page import Found, Seen
+from .assignment_answers import Found, Scene, Seen, l2_of
 from .notebook import Notebook, Values
 from .page import Block
 from .study import Study
@@ -125,7 +125,7 @@ class AssignmentStudy(Study):
         found: Found = {name: self._attacked(book, name) for name in trained}
         aimed = {name: self._aimed(book, name) for name in SHOWN if name in trained}
         shown = {name: self._pictured(book, name) for name in aimed}
-        scene = page.Scene(
+        scene = Scene(
             sweep=self.sweep.radii,
             trained=self.sweep.trained,
             values=math.prod(self.images().shape),
@@ -155,8 +155,8 @@ class AssignmentStudy(Study):
         return self.train(book, f"train-{_file(training.name)}", settings)
 
     def _paired(self, linf: str) -> float:
-        """The l2 size eps * sqrt(n) of a sign step, to which normalised gradients are paired."""
-        return float(Radius(linf)) * math.sqrt(math.prod(self.images().shape))
+        """The l2 radius of normalised steps that goes with the linf radius of sign steps."""
+        return l2_of(math.prod(self.images().shape), linf)
 
     def _attacks(self) -> dict[str, list[Attack]]:
         """Every attack of the tables at every radius, by the name it has there."""
