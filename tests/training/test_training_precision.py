@@ -152,6 +152,25 @@ def test_clipping_bounds_the_gradient() -> None:
     torch.testing.assert_close(module.weight.detach(), expected, rtol=1e-6, atol=0)
 
 
+def test_sums_and_means_over_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As process 0 of three that all hold the same."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(3))
+    team, one, two = Team(torch.device("cpu"), count=3), torch.rand(2, 3), torch.rand(4)
+    expected = (3 * one, 3 * two)
+    team.sum(one, two)
+    assert torch.equal(one, expected[0])
+    assert torch.equal(two, expected[1])
+    statistics = nn.BatchNorm2d(3)
+    statistics(torch.rand(4, 3, 2, 2))
+    before = {name: value.clone() for name, value in statistics.named_buffers()}
+    team.mean(statistics.buffers())
+    for name, value in statistics.named_buffers():
+        torch.testing.assert_close(value, before[name])
+    assert torch.cat(
+        [Team(torch.device("cpu"), rank=r, count=3).share(torch.arange(10)) for r in range(3)]
+    ).tolist() == [*range(10)]
+
+
 def test_transforms_draw_for_each_image_and_epoch_alone() -> None:
     change = read_transforms("RandomAffine:degrees=40+RandomErasing:p=0.5", (1, 8, 8))
     images, index = torch.rand(6, 1, 8, 8), torch.arange(6) * 3

@@ -169,7 +169,9 @@ class Loop:
         """Measure on the held-out images, keep the weights if they are the best so far, answer alarms, save."""
         state = self.state
         self._refuse_broken()
-        self.team.mean([*state.network.buffers(), *state.shown.buffers()])
+        for network in (state.network, state.average):
+            if network is not None:
+                self.team.mean(network.buffers())
         loss = accuracy = seen = None
         if self.setup.validation is not None:
             state.shown.eval()

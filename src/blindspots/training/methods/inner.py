@@ -39,9 +39,8 @@ def ball_ascent(
 ) -> Tensor:
     """Images (n, C, H, W) in the ball and the box: `steps` steepest steps of `size` up the gain, from `start`.
 
-    The start is the images themselves, where none is given, or a uniform point of the ball for "random" starts, see
-    `random_start`. The gain of logits (n, K) is a number (); by default the summed cross-entropy with the labels. The
-    logits are those of the network in training, or of another.
+    The start is the images themselves where none is given; see `random_start`. The gain of logits (n, K) is a number
+    (), by default the summed cross-entropy with the labels. The logits are those of the network, or of another one.
     """
     space = Additive(step.images, norm, radius)
     theta = space.zero() if start is None else space.project(start)
