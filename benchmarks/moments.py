@@ -51,6 +51,7 @@ def run(quick: bool) -> list[Figure]:
         ("chain, layer by layer", chain, lambda x, s: matched(chain, x, s, terms=3), 1000, True),
         ("chain, cut at its middle", chain, lambda x, s: two_stage(chain, x, s), 100, False),
         ("small-cnn, cut at its last ReLU", conv, lambda x, s: two_stage(conv, x, s, layer="head.relu"), 10, False),
+        ("the same with 32 pairs", conv, lambda x, s: two_stage(conv, x, s, layer="head.relu", pairs=32), 10, False),
     )
     for name, model, way, count, asked in ways:
         for sigma in SIGMAS:
