@@ -51,10 +51,11 @@ def run(quick: bool) -> list[Figure]:
         ("chain, layer by layer", chain, lambda x, s: matched(chain, x, s, terms=3), 1000, True),
         ("chain, cut at its middle", chain, lambda x, s: two_stage(chain, x, s), 100, False),
         ("small-cnn, cut at its last ReLU", conv, lambda x, s: two_stage(conv, x, s, layer="head.relu"), 10, False),
+        ("the same with 32 pairs", conv, lambda x, s: two_stage(conv, x, s, layer="head.relu", pairs=32), 10, False),
     )
     for name, model, way, count, asked in ways:
         for sigma in SIGMAS:
-            figures += _network(name, model, way, 3 if quick else count, sigma, asked, quick)
+            figures += _network(name, model, way, (100 if asked else 3) if quick else count, sigma, asked, quick)
     return figures
 
 
@@ -82,7 +83,7 @@ def _network(
     name: str, model: Classifier, way: Way, count: int, sigma: float, asked: bool, quick: bool
 ) -> list[Figure]:
     images = digit_data("test").batch(0, count)[0]
-    few = images[: min(count, 20)]  # accuracy needs many draws of an image rather than many images
+    few = images[: 3 if quick else 20]  # accuracy needs many draws of an image rather than many images
     draws = (20_000 if quick else 1_000_000) if asked else (2_000 if quick else 100_000)
     if not asked:
         few = few[:10]

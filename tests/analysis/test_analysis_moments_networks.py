@@ -138,6 +138,21 @@ def test_images_do_not_depend_on_their_company(monkeypatch) -> None:
     assert torch.equal(drawn.counts.sum(1), torch.full((3,), 700))
 
 
+def test_pairs_change_nothing_that_is_linear_and_mend_what_bends() -> None:
+    linear = mlp(7)
+    without, with_pairs = (two_stage(linear, IMAGES, 0.3, pairs=pairs) for pairs in (0, 3))
+    assert torch.allclose(without.mean, with_pairs.mean, rtol=1e-9)
+    assert torch.allclose(without.covariance, with_pairs.covariance, rtol=1e-9)
+    model = Classifier(Deep().double(), batch=8)
+    drawn = sample(model, IMAGES, Noise.of(IMAGES[0], 0.3), 20_000)
+    plain, mended = (two_stage(model, IMAGES, 0.3, layer="relu:2", pairs=pairs) for pairs in (0, 100))
+    off = [float(((found.mean - drawn.mean) / drawn.variance.sqrt()).square().mean()) for found in (plain, mended)]
+    assert off[1] < off[0] / 2
+    alone = two_stage(model, IMAGES[2:], 0.3, layer="relu:2", pairs=2, index=torch.tensor([8]))
+    whole = two_stage(model, IMAGES, 0.3, layer="relu:2", pairs=2, index=torch.tensor([3, 5, 8]))
+    assert torch.allclose(alone.mean[0], whole.mean[2], rtol=1e-9)
+
+
 def test_other_points_serve_images_near_them() -> None:
     model = mlp(7)  # affine before its ReLU: the same wherever it is linearised
     near = two_stage(model, IMAGES, 0.1, points=IMAGES[:1])
@@ -276,6 +291,8 @@ def test_mistakes_are_told(conv) -> None:
         two_stage(model, IMAGES, 0.1, mean=torch.zeros(16))
     with pytest.raises(BlindspotsError, match="form must be one of"):
         two_stage(model, IMAGES, 0.1, form="exact")  # type: ignore[arg-type]
+    with pytest.raises(BlindspotsError, match="pairs must be at least 0"):
+        two_stage(model, IMAGES, 0.1, pairs=-1)
     with pytest.raises(BlindspotsError, match="expansion must be one of"):
         two_stage(model, IMAGES, 0.1, expansion="middle")  # type: ignore[arg-type]
     with pytest.raises(BlindspotsError, match="is no chain of layers"):

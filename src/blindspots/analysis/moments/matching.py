@@ -25,7 +25,7 @@ from .rectified import LogitMoments, coefficients, rectified
 from .split import KINDS
 
 PASSING = (nn.Flatten, nn.Identity, nn.Dropout)
-NUMBERS = 2**18  # of covariances worked on at a time, so that they stay in the processor's cache
+NUMBERS = 2**19  # of covariances worked on at a time, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,13 @@ def _rectified(slope: float, mean: Tensor, covariance: Tensor, terms: int) -> tu
     # A leaky ReLU is slope z + (1 - slope) max(z, 0): of the series only the first coefficient is another.
     factors = [(1 - slope) * f for f in factors]
     factors[0] = factors[0] + slope
+    # Units that are almost never on would fill the products with denormal numbers, on which a processor is slow.
+    floor = torch.finfo(mean.dtype).tiny ** 0.25
+    factors = [torch.where(f.abs() < floor, 0.0, f) for f in factors]
     total = mean.new_zeros(*mean.shape, mean.shape[-1])
     for k in range(terms, 0, -1):
         total.addcmul_(factors[k - 1].unsqueeze(-1), factors[k - 1].unsqueeze(-2), value=1 / math.factorial(k))
         total.mul_(covariance)
     own = (1 - slope) ** 2 * of.variance + scale**2 * slope * (slope + 2 * (1 - slope) * of.gain)
-    total.diagonal(dim1=-2, dim2=-1).copy_(own)
+    total.diagonal(dim1=-2, dim2=-1).copy_(torch.where(own < floor**2, 0.0, own))
     return slope * mean + (1 - slope) * of.mean, total

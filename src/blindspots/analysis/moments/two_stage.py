@@ -21,6 +21,7 @@ from torch.func import vjp, vmap
 
 from ...classifiers import Classifier
 from ...errors import BlindspotsError
+from ...noise import key, normal
 from .forms import Form
 from .noise import Noise
 from .normal import lengths
@@ -65,18 +66,21 @@ def moments(
     images: Tensor | None = None,
     form: Form = "general",
     expansion: Expansion = "mean",
+    level: Tensor | None = None,
 ) -> LogitMoments:
     """Mean (B, K) and covariance (B, K, K) of the logits of images + noise; inside a session.
 
     Args:
         start: the network before the layer, linear around the images, or around the points nearest to them.
         images: (B, C, H, W), where they are not the points of `start`.
+        level: the mean (B, n) of what the layer gets, where it is known better than by the linear part.
     """
     split, shift = start.split, noise.mean
     if images is not None:
         shift = shift + (images - start.points).flatten(1)
-    A, level = start.slope.double(), start.level.double()
-    mean = level + (A @ shift.expand(len(A), A.shape[-1]).unsqueeze(-1)).squeeze(-1)
+    A = start.slope.double()
+    mean = start.level.double() + (A @ shift.expand(len(A), A.shape[-1]).unsqueeze(-1)).squeeze(-1)
+    mean = mean if level is None else level.double()
     root = noise.through(A)
     of = rectified(mean, lengths(root.square().sum(-1)))
     answer = split.slope * mean + (1 - split.slope) * of.mean
@@ -107,8 +111,11 @@ def two_stage(
     form: Form = "general",
     expansion: Expansion = "mean",
     points: Tensor | None = None,
+    pairs: int = 0,
+    index: Tensor | None = None,
+    seed: int = 0,
 ) -> LogitMoments:
-    """Mean (B, K) and covariance (B, K, K), in float64, of g(x + n) for n ~ N(mean, sigma), without any sampling.
+    """Mean (B, K) and covariance (B, K, K), in float64, of g(x + n) for n ~ N(mean, sigma), by formulas.
 
     Args:
         images: x (B, C, H, W) in [0, 1]; x + n is not clamped.
@@ -118,6 +125,9 @@ def two_stage(
         form: of the covariance of the layer's answer, see `rectified.covariance_rows`.
         expansion: where the second stage is linearised: at the `mean` of the layer's answer, or at its answer to x.
         points: linearise the first stage at these images (M, C, H, W) instead, and use for x the nearest one.
+        pairs: antithetic draws n and -n of the noise, from which the mean before the layer is then taken. Their linear
+            parts cancel, so that a few tell how the first stage bends, which no tangent does; 0 is without sampling.
+        index, seed: stable numbers (B,) of the images and the seed, from which the draws follow.
 
     Raises:
         BlindspotsError: no such layer; no ReLU-like layer at all; a covariance that is none.
@@ -131,16 +141,33 @@ def two_stage(
     checked_form(form)
     if expansion not in get_args(Expansion):
         raise BlindspotsError(f"expansion must be one of {', '.join(get_args(Expansion))}, got '{expansion}'")
+    if pairs < 0:
+        raise BlindspotsError(f"pairs must be at least 0, got {pairs}")
     images = model.accept(images)
     split, noise = find_split(model, images, layer), Noise.of(images[0], sigma, mean)
     model.layout(images)
     with model.session(), torch.no_grad():
         shared = None if points is None else front(model, model.accept(points), split)
-        parts = [
-            moments(model, start, noise, images=part, form=form, expansion=expansion)
-            for part, start in _parts(model, images, split, shared)
-        ]
+        numbers = torch.arange(len(images)) if index is None else index
+        parts = []
+        for part, start in _parts(model, images, split, shared):
+            mine, numbers = numbers[: len(start.level)], numbers[len(start.level) :]
+            shown = start.points if part is None else part
+            level = bent(model, split, shown, noise, pairs, mine, seed) if pairs else None
+            parts.append(moments(model, start, noise, images=part, form=form, expansion=expansion, level=level))
     return LogitMoments(torch.cat([p.mean for p in parts]), torch.cat([p.covariance for p in parts]))
+
+
+def bent(model: Classifier, split: Split, images: Tensor, noise: Noise, pairs: int, index: Tensor, seed: int) -> Tensor:
+    """The mean (B, n) of what the layer gets over antithetic pairs of noise on images (B, C, H, W); in a session."""
+    total = images.new_zeros(len(images), split.width, dtype=torch.float64)
+    for pair in range(pairs):
+        keys = key(seed, index.to(images.device), "pairs", pair)
+        drawn = noise.draw(normal(keys, (noise.mean.numel(),), images.dtype)) - noise.mean.to(images)
+        for moved in (drawn, -drawn):
+            shown = images + (noise.mean.to(images) + moved).view_as(images)
+            total += before(model, split, shown).double()
+    return total / (2 * pairs)
 
 
 def portions(images: Tensor, split: Split) -> Iterator[Tensor]:
