@@ -44,7 +44,7 @@ def run(quick: bool) -> list[Figure]:
             moment = draw.uniform(0, whole.seconds)
             out = folder / "killed"
             shutil.rmtree(out, ignore_errors=True)
-            if not _killed([*command, str(out)], moment):
+            if not killed([*command, str(out)], moment):
                 late += 1
                 continue
             there = len(results(out)) if out.exists() else 0
@@ -72,7 +72,7 @@ def _command(folder: Path) -> list[str]:
     return [*start, *attacks, "--radius", radius, "--batch", "16", "--out"]
 
 
-def _killed(command: list[str], moment: float) -> bool:
+def killed(command: list[str], moment: float) -> bool:
     """Start the command and kill it after so many seconds; False if it had ended by then."""
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

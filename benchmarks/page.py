@@ -34,6 +34,7 @@ RESULTS = Path(__file__).parent / "results"
 ORDER = (
     *("overhead", "peers", "min_norm", "verdict", "autoattack", "queries", "memory", "imports", "invariance"),
     *("kill", "demo", "fast_settings", "lbfgs", "szegedy", "generative"),
+    *("training", "train_kill", "madry"),
 )
 TITLES = {
     "overhead": "Overhead over the model's own calls",
@@ -51,6 +52,9 @@ TITLES = {
     "lbfgs": "L-BFGS for a batch",
     "szegedy": "Szegedy's attack for a batch",
     "generative": "Generated perturbations",
+    "training": "Adversarial training",
+    "train_kill": "Training killed and resumed",
+    "madry": "Madry's network on MNIST",
 }
 
 

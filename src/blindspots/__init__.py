@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from .studies import reproduce as reproduce
     from .training import TrainSettings as TrainSettings
     from .training import fit as fit
+    from .training import preset as preset
     from .universal import UAP as UAP
     from .universal import Delta as Delta
     from .universal import Perturbation as Perturbation
@@ -147,6 +148,7 @@ _HOME = {
     "evaluate": "evaluation.driver",
     "export": "exporting",
     "fit": "training",
+    "preset": "training",
     "reproduce": "studies",
     "save_model": "models",
     "transfer": "defences.judge",

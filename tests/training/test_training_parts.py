@@ -13,9 +13,11 @@ from torch import nn
 
 from blindspots.data import dataset
 from blindspots.training.measure import measure
+from blindspots.training.methods import make_method
 from blindspots.training.order import epoch_batches, hold_out, key
 from blindspots.training.rows import channel_moments, read_rows
 from blindspots.training.schedule import rate_at
+from blindspots.training.step import Step
 
 
 def _torch_rates(make, total: int) -> list[float]:
@@ -43,10 +45,20 @@ def test_schedules_are_those_of_torch(total: int) -> None:
     assert {rate_at("constant", step, total, 0.3) for step in range(total)} == {0.3}
 
 
-@given(st.integers(1, 400), st.sampled_from(["constant", "cosine", "onecycle"]))
-def test_a_rate_is_positive_and_at_most_the_peak(total: int, schedule: str) -> None:
-    rates = [rate_at(schedule, step, total, 0.3) for step in range(total)]
+@given(st.integers(1, 400), st.sampled_from(["constant", "cosine", "onecycle", "cyclic", "steps"]), st.integers(0, 50))
+def test_a_rate_is_positive_and_at_most_the_peak(total: int, schedule: str, warmup: int) -> None:
+    more = {"warmup": warmup, "milestones": (0.5, 0.75), "decay": 0.1}
+    rates = [rate_at(schedule, step, total, 0.3, **more) for step in range(total)]
     assert 0 < min(rates) <= max(rates) <= 0.3 * (1 + 1e-12)
+
+
+def test_cyclic_is_a_triangle_and_steps_fall_at_their_milestones() -> None:
+    cycle = [rate_at("cyclic", step, 9, 0.5) for step in range(9)]
+    assert cycle == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.4, 0.3, 0.2, 0.1])
+    falls = [rate_at("steps", step, 10, 1.0, milestones=(0.5, 0.8), decay=0.1) for step in range(10)]
+    assert falls == pytest.approx([1.0] * 5 + [0.1] * 3 + [0.01] * 2)
+    warm = [rate_at("constant", step, 10, 0.2, warmup=4) for step in range(6)]
+    assert warm == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
 
 
 def test_plain_loss_is_the_cross_entropy_with_smoothed_targets() -> None:
@@ -54,7 +66,9 @@ def test_plain_loss_is_the_cross_entropy_with_smoothed_targets() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).double()
     images, labels = torch.rand(5, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 1])
     for smoothing in (0.0, 0.3):
-        loss, logits = Plain(smoothing).loss(network, images, labels)
+        step = Step(network, network, images, labels, torch.arange(5), smoothing=smoothing)
+        ((loss, logits),) = ((part.loss, part.logits) for part in make_method("plain", {}).parts(step, None))
+        assert logits is not None
         target = (1 - smoothing) * torch.eye(4, dtype=torch.float64)[labels] + smoothing / 4
         expected = -(target * torch.log_softmax(logits, 1)).sum(1).mean()
         assert torch.equal(logits, network(images))

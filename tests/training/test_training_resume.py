@@ -119,11 +119,24 @@ def test_stopped_before_and_after_every_file_it_writes(
     [
         {"optimiser": "sgd", "momentum": 0.8, "learning_rate": 0.05, "network": "resnet8", "data": "digits"},
         {"optimiser": "adamw", "weight_decay": 0.1, "label_smoothing": 0.1, "network": "stadv-c"},
+        {"method": "free", "method_settings": {"radius": 0.1, "replays": 2}, "watch": 0},
+        {"method": "pool", "method_settings": {"every": 1, "fresh": 3, "size": 8, "steps": 2}},
+        {"method": "universal", "method_settings": {"radius": 0.1}, "ema": 0.9, "transforms": "RandomErasing:p=0.5"},
+        {
+            "method": "fast",
+            "method_settings": {"radius": 0.1},
+            "awp": 0.01,
+            "clip": 1.0,
+            "accumulate": 2,
+            "network": "resnet8",
+            "watch": 4,
+            "watch_steps": 2,
+        },
     ],
-    ids=["batch-norm", "dropout"],
+    ids=["batch-norm", "dropout", "free", "pool", "universal-average", "fast-awp"],
 )
-def test_state_of_optimiser_batch_norm_and_dropout_comes_back(tmp_path: Path, change: dict[str, object]) -> None:
-    settings = replace(SMALL, limit=100, epochs=2, **change)  # type: ignore[arg-type]
+def test_all_state_comes_back(tmp_path: Path, change: dict[str, object]) -> None:
+    settings = replace(SMALL, **{"limit": 100, "epochs": 2, **change})  # type: ignore[arg-type]
     whole = _files(fit(replace(settings, out=str(tmp_path / "whole"))))
     cut = replace(settings, out=str(tmp_path / "cut"))
     for last in (2, 4):  # in the first epoch, and in the second: four steps each

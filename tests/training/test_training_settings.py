@@ -33,7 +33,10 @@ from blindspots.training import TrainSettings
             "TrainSettings.momentum applies to sgd only, got 0.9 with adam: leave it out",
         ),
         ({"optimiser": "lion"}, "TrainSettings.optimiser must be one of sgd, adam, adamw, got 'lion'"),
-        ({"schedule": "step"}, "TrainSettings.schedule must be one of constant, cosine, onecycle, got 'step'"),
+        (
+            {"schedule": "step"},
+            "TrainSettings.schedule must be one of constant, cosine, onecycle, cyclic, steps, got 'step'",
+        ),
         (
             {"augmentation": "shift-flip", "data": "mnist"},
             "TrainSettings.augmentation 'shift-flip' would mirror the signs of 'mnist': use shift or none",
@@ -84,9 +87,34 @@ def test_directory_is_named_after_data_and_network() -> None:
     assert TrainSettings(data="imagefolder:a/b c", network="resnet20").directory == Path(
         "runs/imagefolder-a-b-c-resnet20"
     )
+    fgsm = TrainSettings(method="fgsm", method_settings={"radius": 0.1})
+    assert fgsm.directory == Path("runs/digits-small-cnn-fgsm")
     assert TrainSettings(out="here").directory == Path("here")
 
 
 def test_settings_and_progress_need_no_torch() -> None:
     code = "import blindspots.training, blindspots.training.progress, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_that_are_newer_than_a_run_were_at_their_defaults() -> None:
+    stored = {name: value for name, value in TrainSettings(epochs=3).plain().items() if name not in ("method", "ema")}
+    assert TrainSettings(epochs=3).differences(stored) == []
+    assert TrainSettings(epochs=3, ema=0.9).differences(stored) == ["ema: 0.0 there, 0.9 now"]
+
+
+def test_a_preset_on_the_command_line_gives_the_defaults() -> None:
+    from blindspots.cli.train import with_preset
+
+    for words in (
+        ["train", "--preset", "fast-mnist", "--epochs", "3"],
+        ["train", "--preset=fast-mnist", "--epochs", "3"],
+    ):
+        rest, command = with_preset(words)
+        assert rest == ["train", "--epochs", "3"]
+        assert (command.settings.method, command.settings.schedule, command.settings.batch) == (
+            "fast-mnist",
+            "cyclic",
+            100,
+        )
+    assert with_preset(["train", "--epochs", "3"])[1].settings == TrainSettings()

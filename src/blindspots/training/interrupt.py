@@ -11,15 +11,16 @@ from typing import Any
 class Interrupt:
     """`with Interrupt() as interrupt:` and, where the state is whole, look at `interrupt.asked`.
 
-    Signals reach the main thread only; in another thread nothing is caught and `asked` stays False.
+    Signals reach the main thread only; in another thread, and where it does not listen, nothing is caught and `asked`
+    stays False.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, listens: bool = True) -> None:
+        self.asked, self._listens = False, listens
         self._before: Any = None
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
+        if self._listens and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._ask)
         return self
 

@@ -55,7 +55,7 @@ class Loop:
 
     def run(self) -> None:
         settings, state = self.settings, self.state
-        with Interrupt() as interrupt:
+        with Interrupt(self.leads) as interrupt:
             self.tell(Started(settings.epochs, self.steps, len(self.setup.training), state.epoch, state.step))
             while state.epoch < settings.epochs and not state.stopped:
                 state.network.train()
@@ -64,7 +64,9 @@ class Loop:
                     if len(self.window) >= LOOK or state.step == self.steps:
                         self._look()
                     late = self.leads and time.monotonic() - self.saved >= settings.checkpoint_seconds
-                    if state.step < self.steps and (late or interrupt.asked):
+                    # To look is to sum over all processes, so process 0 alone stops only where all have just looked.
+                    free = self.team.count == 1 or not self.window
+                    if state.step < self.steps and free and (late or interrupt.asked):
                         self._look()
                         self._refuse_broken()
                         self._save()
@@ -148,7 +150,7 @@ class Loop:
         state = self.state
         if not self.window:
             return
-        losses, correct = (torch.stack([entry[place] for entry in self.window]) for place in (0, 1))
+        losses, correct = (torch.stack(column) for column in list(zip(*self.window, strict=True))[:2])
         self.team.sum(losses)
         self.team.sum(correct)
         if not torch.isfinite(losses).all():

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ from .settings import TrainSettings
 from .team import Team
 
 if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+    from multiprocessing.synchronize import Event
+
     from lightning_fabric import Fabric
 
 PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -45,14 +48,16 @@ def team_of(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
+    begun = [context.Event() for _ in range(1, count)]
     others = [
-        context.Process(target=_help, args=(settings, device.type, rank, port, help_out, given), daemon=True)
-        for rank in range(1, count)
+        context.Process(target=_help, args=(settings, device.type, rank, port, event, help_out, given), daemon=True)
+        for rank, event in enumerate(begun, 1)
     ]
     before = {name: os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT")}
     try:
         for process in others:
             process.start()
+        _wait(others, begun)
         yield Team(device, _fabric(settings, device, 0, port), 0, count)
         for process in others:
             process.join(PATIENCE)
@@ -76,10 +81,28 @@ def team_of(
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
+def _wait(others: Sequence[SpawnProcess], begun: Sequence[Event]) -> None:
+    """Wait until all processes run; they may fail before they can say so, and to join them would then last forever."""
+    for number, (process, event) in enumerate(zip(others, begun, strict=True), 1):
+        while not event.wait(0.1):
+            if process.exitcode is not None:
+                raise BlindspotsError(
+                    f"process {number} could not be started: a script that trains in several processes has to call fit "
+                    'below `if __name__ == "__main__":`, since each of them reads it'
+                )
+
+
 def _help(
-    settings: TrainSettings, kind: str, rank: int, port: int, help_out: Callable[..., None], given: tuple[Any, ...]
+    settings: TrainSettings,
+    kind: str,
+    rank: int,
+    port: int,
+    begun: Event,
+    help_out: Callable[..., None],
+    given: tuple[Any, ...],
 ) -> None:
     """What a spawned process does from its start to its end; errors are told by process 0, which sees it end."""
+    begun.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     device = torch.device("cuda", rank) if kind == "cuda" else torch.device(kind)
     try:

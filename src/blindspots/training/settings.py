@@ -133,7 +133,7 @@ class TrainSettings:
     loggers: str = ""
     """Trackers that are told of losses and accuracies, joined by +: tensorboard, mlflow. They write into out."""
     out: str = ""
-    """Training directory (default: runs/DATA-NETWORK)."""
+    """Training directory (default: runs/DATA-NETWORK-METHOD)."""
 
     def __post_init__(self) -> None:
         one_of(self, "optimiser", get_args(Optimiser))
@@ -199,10 +199,11 @@ class TrainSettings:
 
     @property
     def directory(self) -> Path:
-        """The training directory: as given, or runs/DATA-NETWORK."""
+        """The training directory: as given, or runs/DATA-NETWORK, and -METHOD where that is not plain."""
         if self.out:
             return Path(self.out)
-        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in f"{self.data}-{self.network}")
+        name = f"{self.data}-{self.network}" + ("" if self.method == "plain" else f"-{self.method}")
+        name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
         return Path("runs") / name
 
     def plain(self) -> dict[str, Any]:
@@ -215,8 +216,11 @@ class TrainSettings:
         return values
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
-        """What differs from stored settings, as 'name: there, here'; fields that change no result are left out."""
-        here = self.plain()
+        """What differs from stored settings, as 'name: there, here'; fields that change no result are left out.
+
+        Fields that are not stored, because they are newer, are taken to have been at their defaults.
+        """
+        here, stored = self.plain(), {**TrainSettings().plain(), **stored}
         names = [item.name for item in fields(self) if item.name not in FREE]
         return [
             f"{name}: {stored.get(name)!r} there, {here[name]!r} now"

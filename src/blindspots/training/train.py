@@ -112,7 +112,7 @@ def _finish(settings: TrainSettings, setup: Setup, state: State, directory: Dire
         test_accuracy = measure(setup.logits_of(state.network), read_rows(setup.test), setup.device)[1]
     trained = Trained(
         model=directory.model,
-        epochs=settings.epochs,
+        epochs=state.epoch,
         best_epoch=best.epoch,
         validation_accuracy=best.validation_accuracy,
         test_accuracy=test_accuracy,
@@ -136,7 +136,7 @@ def _finish(settings: TrainSettings, setup: Setup, state: State, directory: Dire
             "class_names": list(setup.data.class_names),
             "training_images": len(setup.training),
             "validation_images": 0 if setup.validation is None else len(setup.validation),
-            "epochs": settings.epochs,
+            "epochs": state.epoch,
             "best_epoch": best.epoch,
             "validation_accuracy": best.validation_accuracy,
             "test_accuracy": test_accuracy,

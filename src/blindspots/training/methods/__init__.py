@@ -78,7 +78,6 @@ def check_ball(method: Method, shape: tuple[int, int, int]) -> None:
 
 _EXAMPLES = {
     "radius": "0.3, or 8/255",
-    "sources": "a.safetensors+b.safetensors",
     "attack": "pgd:radius=0.3,steps=10",
     "methods": "pgd:radius=0.3+fgm:radius=2",
 }

@@ -34,7 +34,7 @@ class EnsembleTraining(Method):
 
     radius: float | str
     """linf radius in pixel units of [0, 1], such as 0.3 or 8/255."""
-    sources: str
+    sources: str = ""
     """The static networks, model files joined by +, as in a.safetensors+b.safetensors."""
     mixture: Mixture = "average"
     """How clean and crafted images are mixed: only, accumulate, average or concatenate."""
@@ -82,5 +82,5 @@ def _source(file: str, like: Tensor) -> Callable[[Tensor], Tensor]:
     from ..preparation import normalising
 
     loaded = load_model(file)
-    module = loaded.module.to(like.device).requires_grad_(False)
+    module = loaded.module.to(like.device, like.dtype).requires_grad_(False)
     return normalising(module, loaded.mean, loaded.std, like.device)

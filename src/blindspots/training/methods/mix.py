@@ -72,14 +72,14 @@ class Mix(Method):
         """The first ball of its methods."""
         return next((method.ball for method in self.members() if method.ball is not None), None)
 
-    def craft(self, step: Step) -> Tensor:
+    def craft(self, step: Step) -> Tensor | None:
         from ..order import key
 
-        members = step.cache.setdefault("members", self.members())
+        members: tuple[Method, ...] = step.cache.setdefault("members", self.members())
         if self.combine == "random":
             drawn = members[key(step.seed, "member", step.epoch, step.number) % len(members)]
             return drawn.craft(step)
-        crafted = [method.craft(step) for method in members]
+        crafted = [images for method in members if (images := method.craft(step)) is not None]
         if self.combine == "average":
             return torch.cat(crafted)
         with step.frozen(), torch.no_grad():
