@@ -43,7 +43,7 @@ class FromNoise(nn.Module):
         """U (1, C, H, W), of the radius itself: the box cuts it off for each image in another way."""
         answer, form = self.network(self.noise), self.form
         assert form.radius is not None
-        d = answer.tanh() if form.head == "tanh" else answer.sigmoid()
+        d: Tensor = answer.tanh() if form.head == "tanh" else answer.sigmoid()
         if form.norm == "linf":
             return form.radius * d
         return brought(d, form.radius) if form.exact else shortened(d, form.radius)
