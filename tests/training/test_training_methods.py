@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pool": {"fresh": 4, "every": 2, "size": 6},
     "stadv": {"radius": 0.5, "steps": 2},
     "universal": {"radius": RADIUS},
+    "generator": {"radius": RADIUS, "width": 2},
     "attack": {"attack": f"pgd:radius={RADIUS},steps=3,keep=lowest"},
     "mix": {"methods": f"pgd:radius={RADIUS},steps=2+fgm:radius=0.5"},
 }

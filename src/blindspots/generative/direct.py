@@ -42,7 +42,7 @@ class Direct(Generator):
     """sigmoid: the network gives the image. tanh: it gives the change."""
 
     def __post_init__(self) -> None:
-        self.check()
+        self.check_generator()
         above(self, weight=0, aim=0)
 
     @property

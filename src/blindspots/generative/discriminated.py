@@ -45,7 +45,7 @@ class Discriminated(Generator):
     """l2 size up to which a change costs nothing, in pixel units of [0, 1]."""
 
     def __post_init__(self) -> None:
-        self.check()
+        self.check_generator()
         read_radius(self, "linf")
         above(self, realism=0)
         at_least(self, weight=0, free=0)

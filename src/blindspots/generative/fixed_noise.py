@@ -43,7 +43,7 @@ class FixedNoise(Generator):
     """In l2, use the whole radius."""
 
     def __post_init__(self) -> None:
-        self.check()
+        self.check_generator()
         one_of(self, "norm", self.norms)
         read_radius(self, self.norm)
         if self.generator_settings.get("norm") == "batch":

@@ -147,7 +147,8 @@ def steered(price: Price, weight: float, images: Tensor, changed: Tensor) -> flo
     """The weight of the size after a step: larger where the mean size is above the aim."""
     if price.aim is None:
         return weight
-    return weight * math.exp(_STEER * (float(_l2(images, changed).mean()) / price.aim - 1))
+    # At most that fast: the first images of a network that makes them whole are far from the aim.
+    return weight * math.exp(_STEER * min(float(_l2(images, changed).mean()) / price.aim - 1, 1.0))
 
 
 def _l2(images: Tensor, changed: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class FromNoise(nn.Module):
         form = self.form
         answer: Tensor = self.network(self.noise)
         assert form.radius is not None
-        d = answer.tanh() if form.head == "tanh" else answer.sigmoid()
+        d: Tensor = answer.tanh() if form.head == "tanh" else answer.sigmoid()
         if form.norm == "linf":
             return form.radius * d
         return brought(d, form.radius) if form.exact else shortened(d, form.radius)

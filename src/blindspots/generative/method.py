@@ -143,8 +143,9 @@ class Generator(Method):
     average: float = 0.998
     """What is returned are weights averaged over the steps with this decay; 0 returns the last ones."""
 
-    def check(self) -> None:
-        super().check()
+    def check_generator(self) -> None:
+        """Refuse values that cannot work, of these and of the method's settings."""
+        self.check()
         one_of(self, "head", ("tanh", "sigmoid"))
         above(self, rate=0)
         at_least(self, beta1=0, average=0)

@@ -41,7 +41,7 @@ class Thresholded(Generator):
     """In l2, use the whole radius for each image."""
 
     def __post_init__(self) -> None:
-        self.check()
+        self.check_generator()
         one_of(self, "norm", self.norms)
         read_radius(self, self.norm)
 

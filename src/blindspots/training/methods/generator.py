@@ -84,7 +84,7 @@ class GeneratorTraining(Method):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(key(step.seed, "generator"))
                 network = build_generator("unet", channels=shape[1], size=min(shape[2:]), width=self.width, norm="none")
-            maker = FromImage(network, Form("tanh", self.norm, float(self.radius))).to(step.images.device)
+            maker = FromImage(network, Form("tanh", self.norm, float(self.radius))).to(step.images)
             adam = torch.optim.Adam(maker.parameters(), self.rate, (0.5, 0.999))
             _restore(maker, adam, step.state)
             step.cache["generator"] = maker, adam
