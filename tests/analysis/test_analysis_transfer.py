@@ -88,7 +88,7 @@ def test_blocks_change_nothing(pair: list[bs.Classifier], data: Any, monkeypatch
 
 def test_a_perturbation_is_a_row_for_all_images(pair: list[bs.Classifier], data: Any, tmp_path: Path) -> None:
     delta = 0.1 * torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(0)).sign()
-    path = bs.Perturbation(delta, "linf", 0.11, "by hand").save(tmp_path / "v.safetensors")
+    path = bs.Delta(delta, "linf", 0.11, "by hand").save(tmp_path / "v.safetensors")
     done = bs.analysis.Transfer(control=False)([], data, judges=pair, perturbations=[path], out=tmp_path / "out")
     images, labels, _ = data.batch(0, len(data))
     (row,) = done.values["rows"]
@@ -155,7 +155,7 @@ def test_mistakes_are_told_in_a_sentence(pair: list[bs.Classifier], data: Any) -
         settings(pair, data, targets="all")
     with pytest.raises(bs.BlindspotsError, match=r"Transfer\.of must be one of fooled, both, all, got 'none'"):
         bs.analysis.Transfer((PGD,), of="none")  # type: ignore[arg-type]
-    wrong = bs.Perturbation(torch.zeros(1, 4, 4), "linf", 0.1, "by hand")
+    wrong = bs.Delta(torch.zeros(1, 4, 4), "linf", 0.1, "by hand")
     with pytest.raises(bs.BlindspotsError, match=r"the perturbation is for images of shape \(1, 4, 4\)"):
         settings([], data, judges=pair, perturbations=[wrong])
 
