@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..studies.pictures import INK, MARK, png
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STYLE: Any = {"font.size": 9, "text.color": INK, "text.parse_math": False}
+NUMBER = FuncFormatter(lambda value, place: f"{value:g}")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -28,6 +30,9 @@ def bars_picture(names: Sequence[str], bounds: Sequence[float], seen: Sequence[f
         axes.scatter([v for _, v in marked], [p for p, _ in marked], marker="|", s=90, color=MARK, zorder=3)
         axes.axvline(1, color=INK, linewidth=0.8, linestyle=":")
         axes.set(xscale="log", yticks=list(places), yticklabels=list(names), xlabel=xlabel)
+        # Plain numbers: the usual ones of such an axis are formulas, which names with a dollar sign forbid.
+        axes.xaxis.set_major_formatter(NUMBER)
+        axes.xaxis.set_minor_formatter(NUMBER if max(bounds) < 10 * min(bounds) else NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
         return png(figure)
 
