@@ -136,11 +136,13 @@ def test_evaluate_writes_a_run_and_says_where(here: Path, capsys: pytest.Capture
 
 @pytest.mark.parametrize("name", sorted(ATTACKS))
 def test_every_attack_is_a_command(here: Path, name: str) -> None:
+    names = {field.name for field in fields(ATTACKS[name])}
+    short = next((("--" + word, count) for word, count in (("queries", "30"), ("steps", "5")) if word in names), ())
     few = {
         "autoattack": ("--version", "rand", "--steps", "3", "--eot", "2"),
         "perturbation": ("--path", str(Path(__file__).parents[1] / "laws" / "perturbation.safetensors")),
         "style": ("--path", str(Path(__file__).parents[1] / "laws" / "style.safetensors"), "--draws", "3"),
-    }.get(name, ())
+    }.get(name, short)
     radius = "3" if ATTACKS[name].norms == ("l0",) else "0.05"
     assert run("attack", name, "--radius", radius, *few, *GIVEN, "--limit", "6", "--out", "r") == 0
     job = Run("r").jobs[0]
