@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 	@echo "open runs/demo/report.html in a browser"
 
 test: $(VENV)/developed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: lint types test
 

@@ -20,7 +20,7 @@ from blindspots.report.words import interval, percent
 
 from .measure import Figure
 
-EPOCHS, STEPS, SIZE, RATE = 8, 10, 0.06, 1e-3
+EPOCHS, STEPS, SIZE, RATE = 10, 7, 0.1, 1e-3
 IMAGES = 1000  # test images that are attacked
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .lazy import names
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -166,14 +168,13 @@ _PACKAGES = ("analysis", "style")
 __all__ = ["__version__", *_HOME, *_PACKAGES]
 
 
+_find = names(__name__, _HOME)
+
+
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return importlib.import_module(f".{name}", __name__)
-    if name not in _HOME:
-        raise AttributeError(f"module 'blindspots' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+    return _find(name)
 
 
 def __dir__() -> list[str]:

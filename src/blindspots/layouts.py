@@ -45,7 +45,7 @@ def tune(
     near = [b for b, c in costs.items() if c <= 1.3 * min(costs.values()) and c * b < 0.2]
     usual = [Layout(b, last) for b in near or [min(costs, key=costs.__getitem__)]]
     other = [Layout(layout.batch, True) for layout in usual] if channels_last is None else []
-    if other and not _runs(cost, other[0]):
+    if other and not runs(forward, example, True):
         other = []
     shares = _shares(cost, [*usual, *other])
     best = min(shares[layout] for layout in usual)
@@ -54,6 +54,15 @@ def tune(
         usual, best = other, min(shares[layout] for layout in saving)
     found = next(layout for layout in usual if shares[layout] <= 1.05 * best)
     return replace(found, smaller=equal_shapes(forward, example, found))
+
+
+def runs(forward: Callable[[Tensor, bool], Tensor], images: Tensor, channels_last: bool) -> bool:
+    """Whether a module can take images in this memory format; one that views its activations may not."""
+    try:
+        _gradient(forward, images, channels_last)
+    except (RuntimeError, ValueError, TypeError, AssertionError):
+        return False
+    return True
 
 
 def equal_shapes(forward: Callable[[Tensor, bool], Tensor], example: Tensor, layout: Layout) -> tuple[int, ...]:
@@ -116,14 +125,6 @@ def _explore(cost: Callable[[int], float], device: torch.device) -> dict[int, fl
             "the device has too little memory for one image of this model: use a smaller batch or another device"
         )
     return costs
-
-
-def _runs(cost: Callable[[Layout], float], layout: Layout) -> bool:
-    try:
-        cost(layout)
-    except (RuntimeError, ValueError, TypeError, AssertionError):
-        return False
-    return True
 
 
 def _shares(cost: Callable[[Layout], float], layouts: list[Layout]) -> dict[Layout, float]:

@@ -1,4 +1,4 @@
-"""Imports that wait: `torch` on first use, optional packages with the extra that brings them.
+"""Imports that wait: `torch` and the names of packages on first use, optional packages with the extra that brings them.
 
 Settings (attacks, spaces, objectives, optimisers) are read by the command line to print its help, which
 must not pay the seconds that importing torch takes. Their modules take `torch` from here.
@@ -7,6 +7,8 @@ must not pay the seconds that importing torch takes. Their modules take `torch` 
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -34,3 +36,16 @@ def require(module: str, extra: str, purpose: str) -> Any:
         raise BlindspotsError(
             f"{purpose} needs the package '{package}', which is not installed: pip install 'blindspots[{extra}]'"
         ) from error
+
+
+def names(package: str, home: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose names live in modules below it, each imported when a name of it is used."""
+
+    def find(name: str) -> Any:
+        if name not in home:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"{package}.{home[name]}"), name)
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return find

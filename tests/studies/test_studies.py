@@ -43,6 +43,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Studies of seconds: two small networks, few images, few steps."""
     every = stadv.ablation
     monkeypatch.setattr(stadv, "QUICK", stadv.Size(None, 3, 6, 4, 4, 4, 4, 2, steps=3))
+    shallow = StAdv(steps=3, halvings=1, restarts=0)
+    monkeypatch.setattr(stadv.StAdvStudy, "_default", property(lambda self: shallow))
     monkeypatch.setattr(stadv, "HEADLINE", (("b", "tramer"),))
     monkeypatch.setattr(stadv, "OTHERS", (("b", "maxpool"),))
     monkeypatch.setattr(stadv, "TAUS", (0.05, 0.01))

@@ -10,9 +10,9 @@ Importing this package does not import torch; `dataset`, `loader` and `ImageData
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..lazy import names
 from .augment import Augment
 from .catalogue import DataInfo, list_data
 
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Augment", "DataInfo", "ImageData", "dataset", "list_data", "loader"]
 
-_HEAVY = {"ImageData": "images", "dataset": "sources", "loader": "epochs"}
+_HOME = {"ImageData": "images", "dataset": "sources", "loader": "epochs"}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HEAVY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HEAVY[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = names(__name__, _HOME)

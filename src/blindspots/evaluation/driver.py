@@ -97,12 +97,12 @@ def evaluate(
     _claim(path, manifest)
     lock = FileLock(path / f".lock-{number}-of-{parts}")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise BlindspotsError(
             f"another process is writing the run '{path}': wait for it, or give another --out"
         ) from None
-    with lock:
+    with held:  # not `with lock`, which would acquire it a second time and leave it held
         if parts == 1:
             remove_leftovers(path)
         Work(wrapped, images, planned, manifest, path, choices, progress).run(number, parts)

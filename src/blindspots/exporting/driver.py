@@ -76,10 +76,10 @@ def export(
     _claim(out, opened, format, only, gradients if repair else 0)
     lock = FileLock(out / ".lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise BlindspotsError(f"another process is writing '{out}': wait for it, or give another directory") from None
-    with lock:
+    with held:  # not `with lock`, which would acquire it a second time and leave it held
         remove_leftovers(out)
         work = _Work(opened, out, wrapped, format, only, gradients if repair else 0, progress)
         return ExportReport(out, tuple(work.run(selected)))

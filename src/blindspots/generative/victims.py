@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import BlindspotsError
 from ..goal import Goal
+from ..layouts import runs
 from ..lazy import torch
 from ..objectives import CrossEntropy, Margin, Point
 
@@ -36,10 +37,9 @@ class Victims:
             raise BlindspotsError(
                 f"weights must be one number above 0 for each of {len(models)} classifiers, got {weights}"
             )
-        # A tuned layout is measured, and a fit must not depend on a clock.
         self.models = [copy.copy(model) for model in models]
         for model in self.models:
-            model.batch, model.channels_last, model._depth = batch, False, 0
+            model.batch, model._depth = batch, 0
         self.weights = list(weights or [1.0] * len(models))
         self.device = models[0].device
         if any(model.device != self.device for model in models):
@@ -54,9 +54,12 @@ class Victims:
             yield
 
     def check(self, images: Tensor) -> int:
-        """The number of classes they all have; refuses probabilities."""
+        """The number of classes they all have; refuses probabilities. Chooses the memory format where it is open."""
         counts = set()
         for model in self.models:
+            if model.channels_last is None:
+                # Faster for most; which is faster here would be a matter of the clock, on which no fit may depend.
+                model.channels_last = runs(model._answer, images.to(model.dtype), True)
             with torch.no_grad():
                 logits = model.forward(images.to(model.dtype), exact=True)
             counts.add(logits.shape[1])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..lazy import names
 from .build import build
 from .catalogue import NETWORKS, SCHEMES, ModelInfo
 from .loaded import LoadedModel
@@ -25,13 +25,10 @@ __all__ = [
     "save_model",
 ]
 
-_LATER = {"load_model": "load", "save_model": "saved"}  # these import torch
+_HOME = {"load_model": "load", "save_model": "saved"}  # these import torch
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+__getattr__ = names(__name__, _HOME)
 
 
 def list_models() -> tuple[ModelInfo, ...]:

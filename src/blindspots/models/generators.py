@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BlindspotsError, unknown
+from ..lazy import torch
 from .catalogue import ModelInfo, Network
 
 if TYPE_CHECKING:
@@ -61,4 +62,5 @@ def build_generator(name: str, *, channels: int, size: int, **settings: Any) -> 
         if not isinstance(value, (int, float) if wanted is float else wanted) or isinstance(value, bool):
             raise BlindspotsError(f"{setting} of '{name}' must be {wanted.__name__}, got {value!r}")
     module: nn.Module = function(channels=channels, size=size, **settings)
-    return module
+    # Convolutions follow the memory format of their weights, and most are faster in this one.
+    return module.to(memory_format=torch.channels_last)

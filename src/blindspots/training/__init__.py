@@ -5,9 +5,9 @@ The settings load without torch; `fit` and `cached_victim` bring it on first use
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..lazy import names
 from .events import EpochRecord, Event, Progress, Started, Stepped, Trained
 from .methods import METHODS, PRESETS
 from .recipes import preset
@@ -34,10 +34,7 @@ __all__ = [
     "write_learning_page",
 ]
 
-_HEAVY = {"cached_victim": "victim", "fit": "train", "write_learning_page": "page"}
+_HOME = {"cached_victim": "victim", "fit": "train", "write_learning_page": "page"}
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HEAVY:
-        return getattr(importlib.import_module(f".{_HEAVY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = names(__name__, _HOME)

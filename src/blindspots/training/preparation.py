@@ -32,7 +32,10 @@ FEW = 16  # images compared to tell whether two splits are the same
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """The parts of a run that stay as they are; `mean` and `std` are per channel, None for no normalisation."""
+    """The parts of a run that stay as they are; `mean` and `std` are per channel, None for no normalisation.
+
+    `channels_last`: the network is given images with their channels side by side.
+    """
 
     data: ImageData
     test: ImageData | None
@@ -43,18 +46,24 @@ class Setup:
     transforms: Transforms | None
     mean: Moments
     std: Moments
+    channels_last: bool
 
     def logits_of(self, network: nn.Module) -> LogitsOf:
         """The function from images (B, C, H, W) in [0, 1] to logits (B, K): normalise, then the network."""
-        return normalising(network, self.mean, self.std, self.device)
+        forward: LogitsOf = network
+        if self.channels_last:
+            # A copy, since images of one channel count as being in this format whatever their strides are, and the
+            # convolutions choose their kernels by the strides.
+            forward = lambda images: network(images.clone(memory_format=torch.channels_last))  # noqa: E731
+        return normalising(forward, self.mean, self.std, self.device)
 
 
-def normalising(network: nn.Module, mean: Moments, std: Moments, device: torch.device) -> LogitsOf:
-    """The function from images (B, C, H, W) in [0, 1] to logits (B, K) of a network of normalised images."""
+def normalising(forward: LogitsOf, mean: Moments, std: Moments, device: torch.device) -> LogitsOf:
+    """The function from images (B, C, H, W) in [0, 1] to logits (B, K), from one of normalised images."""
     if mean is None or std is None:
-        return network
+        return forward
     means, stds = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    return lambda images: network((images - means) / stds)
+    return lambda images: forward((images - means) / stds)
 
 
 def find_data(settings: TrainSettings) -> tuple[ImageData, ImageData | None]:
@@ -111,7 +120,7 @@ def set_up(settings: TrainSettings, data: ImageData, test: ImageData | None, dev
     # He et al. 2016 (arXiv 1512.03385) shift images of 32 pixels by up to 4: an eighth of the size.
     shift = 0 if settings.augmentation == "none" else min(data.shape[1:]) // 8
     change = Augment(flip=settings.augmentation == "shift-flip", shift=shift)
-    return Setup(data, test, device, training, validation, change, transforms, mean, std)
+    return Setup(data, test, device, training, validation, change, transforms, mean, std, settings.channels_last)
 
 
 def new_state(settings: TrainSettings, setup: Setup) -> State:

@@ -129,6 +129,9 @@ class TrainSettings:
     """Processes that share each batch: with cuda the first GPUs, one each; on a CPU as many as are asked for."""
     precision: Precision = "32"
     """Precision of forwards and backwards: 32, bf16 or 16 (mixed, with the weights in 32 bit)."""
+    channels_last: bool = True
+    """Images go through the network with their channels side by side in memory, in which most convolutions are faster;
+    the weights differ by rounding."""
     threads: int = 0
     """CPU threads of the computation; 0 leaves torch's own choice. Another number gives slightly other weights."""
     checkpoint_seconds: float = 30.0

@@ -6,8 +6,9 @@ by layer; `sample` asks the network itself.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ...lazy import names
 
 if TYPE_CHECKING:
     from .matching import matched
@@ -31,9 +32,4 @@ _HOME = {
 __all__ = ["LogitMoments", "Noise", "Sampled", "affine_relu_affine", "matched", "rectifiers", "sample", "two_stage"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
+__getattr__ = names(__name__, _HOME)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ... import analysis
-from ..options import Command, DataOptions, ModelOptions
-from .shown import show
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from ..options import DataOptions, ModelOptions
+from .shown import OneModel
 
 
 @dataclass(frozen=True)
-class Moments(Command):
+class Moments(OneModel):
     """Mean and variance of the logits under Gaussian noise by formulas, beside sampling, and what the noise changes."""
 
     settings: analysis.Moments = field(default_factory=lambda: analysis.Moments())
@@ -24,7 +20,3 @@ class Moments(Command):
     """Seed of the images and of the noise."""
     model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
-
-    def run(self, console: Console) -> None:
-        data = self.data.load(self.seed)
-        show(self.settings(self.model.load(data), data, seed=self.seed, out=self.out), console)

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ..options import Command
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ...analysis import Analysed
+    from ..options import DataOptions, ModelOptions
+
+
+class OneModel(Command):
+    """The command of an analysis of one model: the settings, called with model, images, seed and folder."""
+
+    if TYPE_CHECKING:
+        settings: Any
+        out: str
+        seed: int
+        model: ModelOptions
+        data: DataOptions
+
+    def run(self, console: Console) -> None:
+        data = self.data.load(self.seed)
+        show(self.settings(self.model.load(data), data, seed=self.seed, out=self.out), console)
 
 
 def show(done: Analysed, console: Console) -> None:

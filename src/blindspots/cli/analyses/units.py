@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ...analysis.units import Units as Settings
-from ..options import Command, DataOptions, ModelOptions
-from .shown import show
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from ..options import DataOptions, ModelOptions
+from .shown import OneModel
 
 
 @dataclass(frozen=True)
-class Units(Command):
+class Units(OneModel):
     """Compare the images that single units of a layer like best with those of random directions.
 
     blindspots analyze units --layer head.hidden --data mnist --model M: label purity and distances of the top images,
@@ -28,7 +24,3 @@ class Units(Command):
     """Folder to write page and JSON into."""
     model: ModelOptions = field(default_factory=ModelOptions)
     data: DataOptions = field(default_factory=DataOptions)
-
-    def run(self, console: Console) -> None:
-        data = self.data.load(self.seed)
-        show(self.settings(self.model.load(data), data, seed=self.seed, out=self.out), console)
