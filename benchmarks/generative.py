@@ -14,7 +14,8 @@ from typing import Any
 
 import blindspots as bs
 from blindspots.cache import cache_directory
-from blindspots.studies.gap import FULL, SIZES, lines, measure
+from blindspots.studies.gap import FULL, SIZES, lines
+from blindspots.studies.gap_measures import measure
 
 from .measure import Figure, timed
 from .subjects import digit_data

@@ -99,6 +99,27 @@ def test_same_settings_give_the_same_file_and_another_seed_another(tmp_path: Pat
     assert files[0] != files[2]
 
 
+def test_the_memory_format_reaches_the_convolutions_and_changes_rounding_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strides: dict[bool, set[tuple[int, ...]]] = {}
+    forward = nn.Conv2d.forward
+    found = {}
+    for last in (False, True):
+
+        def seen(self: nn.Conv2d, images: Tensor, last: bool = last) -> Tensor:
+            strides.setdefault(last, set()).add(images.stride()[1:])
+            return forward(self, images)
+
+        monkeypatch.setattr(nn.Conv2d, "forward", seen)
+        settings = replace(SMALL, epochs=1, optimiser="sgd", learning_rate=0.01, schedule="constant")
+        found[last] = _weights(fit(replace(settings, channels_last=last, out=str(tmp_path / str(last)))).model)
+    assert (1, 8, 1) in strides[True]  # one channel of 8 x 8 pixels, as the convolutions tell the formats apart
+    assert (1, 8, 1) not in strides[False]
+    for name, value in found[False].items():
+        torch.testing.assert_close(found[True][name], value, rtol=1e-3, atol=1e-5)
+
+
 def test_a_callback_that_draws_random_numbers_changes_nothing(tmp_path: Path) -> None:
     quiet = fit(replace(SMALL, augmentation="shift", out=str(tmp_path / "a")))
     noisy = fit(replace(SMALL, augmentation="shift", out=str(tmp_path / "b")), progress=lambda event: torch.rand(3))

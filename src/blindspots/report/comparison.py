@@ -38,9 +38,11 @@ def print_comparison(found: dict[str, Any], console: Console) -> None:
         listed.add_row(escape(run["name"]), escape(run["model"]), percent(clean["value"]), interval(clean))
     console.print()
     console.print(listed)
-    columns = ("", "first", "second", "difference", "95 %", "right for one alone", "p", "p of all")
+    columns = ("first", "second", "difference", "95 %", "only one", "p")
     for pair in found["pairs"]:
-        shown = plain_table(f"{escape(pair['first'])} against {escape(pair['second'])}", *columns)
+        title = f"{escape(pair['first'])} against {escape(pair['second'])} (p: McNemar, all lines counted)"
+        shown = plain_table(title, "", *columns)
+        shown.columns[0].min_width = 14  # of eighty columns; longer names are folded
         for point in pair["points"]:
             shown.add_row(
                 escape(place(point)),
@@ -49,7 +51,6 @@ def print_comparison(found: dict[str, Any], console: Console) -> None:
                 points(point["difference"]),
                 ends(point),
                 f"{point['only_first']} : {point['only_second']}",
-                chance(point["p"]),
                 chance(point["p_holm"]),
             )
         console.print(shown)

@@ -6,34 +6,27 @@ arXiv:1712.02328 (its figures are of MNIST); and the paper.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
-
 from ..attacks import PGD, DeepFool
-from ..classifiers import Classifier
 from ..generative import Direct, Discriminated, FixedNoise, Method, Thresholded
 from ..models import build
 from ..settings import plain
 from ..training import TrainSettings
 from ..training.methods import make_method
 from ..training.step import Step
-from ..universal import UAP, Perturbation, UniversalPGD
+from ..universal import UAP, UniversalPGD
 from . import gap_page as page
+from .gap_measures import measure, multiplications
 from .notebook import Notebook, Values
 from .page import Block
 from .study import Study
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ..data import ImageData
 
 
 @dataclass(frozen=True)
@@ -244,11 +237,7 @@ class GapStudy(Study):
         network = build(
             self._settings().network, classes=self.images().classes, channels=images.shape[1], size=images.shape[2]
         )
-        method, step = make_method(name, given), Step(network, network, images, labels, index)
-        with _Counter() as counter:
-            for part in method.parts(step, method.craft(step)):
-                part.loss.backward()  # type: ignore[no-untyped-call]
-        return int(counter.total) // len(images)
+        return multiplications(make_method(name, given), Step(network, network, images, labels, index)) // len(images)
 
     def _strong(self, book: Notebook, cell: str) -> Values:
         """PGD-100 of two losses, and a new generator that is fitted to this network."""
@@ -277,52 +266,3 @@ class GapStudy(Study):
             }, {}
 
         return book.cell(cell.replace("train", "strong"), {**plain(attack), "count": self.size.checked}, work)[0]
-
-
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Multiplications and additions of matrix products and convolutions, also of gradients inside."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        answer = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        self.total += 0 if count is None else count(*args, **(kwargs or {}), out_val=answer)
-        return answer
-
-
-def measure(model: Classifier, data: ImageData, perturbation: Perturbation) -> Values:
-    """Right answers with and without it on all of the data, sizes, the commonest answer, and seconds an image."""
-    right = clean = changed = 0
-    spent, most = 0.0, 0.0
-    sums = {"l2": 0.0, "linf": 0.0}
-    answers = torch.zeros(data.classes, dtype=torch.int64)
-    for images, labels, _ in data.batches(1000):
-        started = time.perf_counter()
-        moved = perturbation.apply(images)
-        spent += time.perf_counter() - started
-        before, after = (model.logits(x).argmax(1).cpu() for x in (images, moved))
-        right += int((after == labels).sum())
-        clean += int((before == labels).sum())
-        changed += int((after != before).sum())
-        answers += torch.bincount(after, minlength=data.classes)
-        flat = (moved - images).double().flatten(1)
-        l2 = flat.norm(dim=1)
-        sums["l2"] += float(l2.sum())
-        sums["linf"] += float(flat.abs().amax(1).sum())
-        most = max(most, float(l2.max()))
-    return {
-        "right": right,
-        "of": len(data),
-        "clean": clean,
-        "fooled": changed,
-        "l2": sums["l2"] / len(data),
-        "linf": sums["linf"] / len(data),
-        "rms": sums["l2"] / len(data) / math.sqrt(math.prod(data.shape)),
-        "most": most,
-        "own": perturbation.size["l2"],
-        "each": spent / len(data),
-        "commonest": int(answers.max()),
-    }
