@@ -24,13 +24,13 @@ def multiplications(method: Method, step: Step) -> int:
     with _Counter() as counter:
         for part in method.parts(step, method.craft(step)):
             part.loss.backward()  # type: ignore[no-untyped-call]
-    return counter.total
+    return int(counter.total)
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.total: int = 0
+        self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         answer = func(*args, **(kwargs or {}))
