@@ -18,6 +18,7 @@ from blindspots.analysis import transfer_rows
 from blindspots.analysis.distortions import amplified, distortion, gaussian
 from blindspots.cli import main
 from blindspots.noise import key
+from blindspots.studies.page import Table
 
 
 @pytest.fixture
@@ -99,6 +100,30 @@ def test_a_perturbation_is_a_row_for_all_images(pair: list[bs.Classifier], data:
         assert (row["wrong"]["both"][place], row["of"]["both"][place]) == (int((wrong & right).sum()), int(right.sum()))
     assert done.page is not None
     assert "rows without a source" in done.page.read_text()
+
+
+def test_a_network_that_makes_the_changes_is_a_row_too(pair: list[bs.Classifier], data: Any, tmp_path: Path) -> None:
+    settings = bs.Thresholded(1.5, "l2", epochs=2, minibatch=16, generator_settings={"width": 4, "norm": "none"})
+    fitted = settings.fit(pair[0], data).perturbation
+    path = fitted.save(tmp_path / "v.safetensors")
+    (row,) = bs.analysis.Transfer(control=False).measure(
+        [], data, pair, perturbations={"v": bs.Perturbation.load(path)}
+    )
+    images, labels, _ = data.batch(0, len(data))
+    changed = fitted.apply(images)
+    assert not torch.equal(changed, images)
+    for place, model in enumerate(pair):
+        assert row["wrong"]["all"][place] == int((model.logits(changed).argmax(1) != labels).sum())
+
+
+def test_a_source_that_reads_nothing_right_leaves_dashes_that_are_explained(pair: list[bs.Classifier]) -> None:
+    draw = torch.Generator().manual_seed(3)
+    pixels = torch.rand(6, 1, 8, 8, generator=draw)
+    wrong = (pair[0].logits(pixels).argmax(1) + 1) % 10
+    done = bs.analysis.Transfer((PGD,), control=False)(pair[:1], (pixels, wrong), judges=pair[:1])
+    table = next(block for block in done.blocks if isinstance(block, Table))
+    assert [row[1:] for row in table.rows] == [("–",)]
+    assert "reads none right" in table.caption
 
 
 def images_and_changes(low: float, high: float) -> tuple[Tensor, Tensor]:

@@ -89,6 +89,8 @@ def shares(row: dict[str, Any], what: str, of: str) -> list[float | None]:
 
 def matrix(caption: str, rows: Sequence[dict[str, Any]], judges: Sequence[str], what: str, of: str) -> Table:
     """The matrix as a table, each share with its interval."""
+    if not all(whole for row in rows for whole in row["of"][of]):
+        caption += " (–: no image to count, as for a source that reads none right)"
     return Table(
         caption,
         ("made for", *judges),
