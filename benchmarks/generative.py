@@ -90,9 +90,9 @@ def _speed(model: bs.Classifier, generator: bs.Perturbation, test: Any) -> list[
 
 def _victim(data: Any, quick: bool) -> bs.Classifier:
     """small-cnn, trained once and kept in the cache."""
-    place = cache_directory() / "benchmarks" / f"generative-{len(data)}"
+    place = cache_directory() / "benchmarks" / f"generative-plain-{len(data)}"
     settings = bs.TrainSettings(
-        epochs=2 if quick else 4, batch=64, schedule="onecycle", learning_rate=3e-3, augmentation="shift",
+        epochs=2 if quick else 4, batch=64, schedule="onecycle", learning_rate=3e-3,
         validation=0.02, threads=1, device="cpu", out=str(place),
     )  # fmt: skip
     model = bs.classifier(str(bs.fit(settings, data=data).model), device="cpu")

@@ -30,7 +30,7 @@ from blindspots.analysis.moments.analysis import beside
 from blindspots.analysis.moments.matching import matched
 from blindspots.analysis.moments.noise import Noise
 from blindspots.analysis.moments.rectified import LogitMoments, affine_relu_affine
-from blindspots.analysis.moments.sampling import Sums, sample
+from blindspots.analysis.moments.sampling import Sampled, Sums, sample
 from blindspots.analysis.moments.two_stage import two_stage
 from blindspots.cache import cache_directory
 from blindspots.classifiers import Classifier
@@ -84,11 +84,11 @@ def _network(
 ) -> list[Figure]:
     images = digit_data("test").batch(0, count)[0]
     few = images[: 3 if quick else 20]  # accuracy needs many draws of an image rather than many images
-    draws = (20_000 if quick else 1_000_000) if asked else (2_000 if quick else 100_000)
+    draws = (20_000 if quick else 1_000_000) if asked else (2_000 if quick else 30_000)
     if not asked:
         few = few[:10]
     calls = 2 if quick else 10
-    drawn, found = sample(model, few, Noise.of(images[0], sigma), draws), way(few, sigma)
+    drawn, found = _drawn(model, len(few), sigma, draws), way(few, sigma)
     told = beside(found, drawn)
     # What the draws cannot tell from nothing counts as twice their own error.
     means = max(told["mean_error"], 2 / math.sqrt(draws))
@@ -118,6 +118,13 @@ def _network(
             for part, ratios in faster.items()
         ),
     ]  # fmt: skip
+
+
+@cache
+def _drawn(model: Classifier, count: int, sigma: float, draws: int) -> Sampled:
+    """Moments of the first test images by sampling; ways with the same network share them."""
+    images = digit_data("test").batch(0, count)[0]
+    return sample(model, images, Noise.of(images[0], sigma), draws)
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ class Method(ABC):
     """What is to be left: the labels of the data, or what the first victim predicts. Per pixel always predictions."""
     epochs: float = 10.0
     """Passes over the images; also a part of one."""
-    minibatch: int = 128
+    minibatch: int = 64
     """Images a step."""
     held_out: float = 0.05
     """Share of the images that are not fitted on, above 0 and below 1."""
@@ -136,7 +136,7 @@ class Generator(Method):
     """Its settings: width, levels, norm, dropout, fine, blocks."""
     head: Head = "tanh"
     """Its last activation: tanh, or sigmoid, which as a change can only add."""
-    rate: float = 2e-3
+    rate: float = 4e-3
     """Highest learning rate of Adam."""
     beta1: float = 0.5
     """First moment of Adam, as in the paper's code."""

@@ -45,7 +45,7 @@ class Size:
 
 
 QUICK = Size(2, 1, 1, 500, 2, 200, None, 1, 200)
-FULL = Size(8, 16, 10, 2000, 5, 1000, None, 6, 1000)
+FULL = Size(8, 9, 5, 2000, 5, 1000, None, 6, 1000)
 
 # Mean l2 sizes that the report gives for S1, S2 and S3 on MNIST, and the radius of joint training.
 SIZES = {"S1": 2.7, "S2": 2.4, "S3": 2.5}
@@ -118,7 +118,6 @@ class GapStudy(Study):
             "epochs": int(self.size.victim),
             "schedule": "onecycle",
             "learning_rate": 3e-3,
-            "augmentation": "shift",
             "validation": 0.02,
             "limit": self.size.images,
         }
