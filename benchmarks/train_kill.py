@@ -17,7 +17,7 @@ from .measure import Figure, blindspots_command, checked, child, counted
 
 KILLS = 10
 FILES = ("model.safetensors", "metrics.jsonl", "result.json")
-COMMON = """--data digits --network resnet8 --epochs 4 --batch 32 --optimiser sgd --learning-rate 0.05
+COMMON = """--data digits --network resnet8 --epochs 16 --batch 32 --optimiser sgd --learning-rate 0.05
     --augmentation shift --ema 0.9 --validation 0.2 --checkpoint-seconds 0.2 --threads 1 --device cpu"""
 METHODS = (
     "--method free --method-settings radius 0.1 replays 2 --watch 0",
