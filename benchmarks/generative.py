@@ -30,7 +30,7 @@ def run(quick: bool) -> list[Figure]:
     figures = []
     fitted: dict[str, bs.Perturbation] = {}
     for line in lines(FULL):
-        if line.name not in (*WANTED, "S1 with tanh: the change", "universal PGD", "UAP"):
+        if line.name not in (*WANTED, "universal PGD", "UAP"):
             continue
         limit = 2000 if isinstance(line.method, bs.UAP) else None
         ran = timed(lambda line=line, limit=limit: line.method.fit(model, training, limit=limit))
