@@ -21,7 +21,7 @@ from blindspots.report.words import interval, percent
 from .measure import Figure
 
 EPOCHS, STEPS, SIZE, RATE = 10, 7, 0.1, 1e-3
-IMAGES = 1000  # test images that are attacked
+IMAGES = 500  # test images that are attacked
 
 
 def run(quick: bool) -> list[Figure]:

@@ -46,6 +46,7 @@ def test_pieces_and_processes_have_the_loss_curve_of_the_whole_batch(tmp_path: P
     assert close(metrics(replace(settings, accumulate=3), tmp_path / "pieces"), whole, 1e-4)
     two = metrics(replace(settings, processes=2, checkpoint_seconds=0.0), tmp_path / "two")
     assert close(two, whole, 1e-4)
+    assert close(two, metrics(replace(settings, accumulate=2), tmp_path / "halves"), 1e-6)  # the same sums of the same
     assert [line["robust_accuracy"] for line in two] == [line["robust_accuracy"] for line in whole]
     assert not torch.distributed.is_initialized()
     assert "MASTER_PORT" not in os.environ
