@@ -84,7 +84,7 @@ def _network(
 ) -> list[Figure]:
     images = digit_data("test").batch(0, count)[0]
     few = images[: 3 if quick else 20]  # accuracy needs many draws of an image rather than many images
-    draws = (20_000 if quick else 1_000_000) if asked else (2_000 if quick else 30_000)
+    draws = (20_000 if quick else 200_000) if asked else (2_000 if quick else 30_000)
     if not asked:
         few = few[:10]
     calls = 2 if quick else 10
