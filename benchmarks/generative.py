@@ -21,7 +21,7 @@ from .measure import Figure, timed
 from .subjects import digit_data
 
 ATTACKED, ROUNDS = 512, 3
-WANTED = {"S1: the image, sigmoid": 0.0072, "S2: held change, tanh": 0.008, "S3: from fixed noise": 0.25}
+WANTED = {"S2: held change, tanh": 0.008, "S1: the image, sigmoid": 0.0072, "S3: from fixed noise": 0.25}
 
 
 def run(quick: bool) -> list[Figure]:
@@ -29,9 +29,8 @@ def run(quick: bool) -> list[Figure]:
     model = _victim(training, quick)
     figures = []
     fitted: dict[str, bs.Perturbation] = {}
-    for line in lines(FULL):
-        if line.name not in (*WANTED, "universal PGD", "UAP"):
-            continue
+    named = {line.name: line for line in lines(FULL)}
+    for line in (named[name] for name in (*WANTED, "universal PGD", "UAP")):
         limit = 2000 if isinstance(line.method, bs.UAP) else None
         ran = timed(lambda line=line, limit=limit: line.method.fit(model, training, limit=limit))
         fitted[line.name] = ran.value.perturbation
