@@ -72,10 +72,13 @@ def _command(folder: Path) -> list[str]:
     return [*start, *attacks, "--radius", radius, "--batch", "16", "--out"]
 
 
-def killed(command: list[str], moment: float) -> bool:
-    """Start the command and kill it after so many seconds; False if it had ended by then."""
-    started = time.perf_counter()
+def killed(command: list[str], moment: float, begun: Path | None = None) -> bool:
+    """Start the command and kill it after so many seconds, counted from when the file `begun` is there, if one is
+    given; False if it had ended by then."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while begun is not None and not begun.exists() and process.poll() is None:
+        time.sleep(0.01)
+    started = time.perf_counter()
     try:
         process.wait(max(0.0, moment - (time.perf_counter() - started)))
     except subprocess.TimeoutExpired:
