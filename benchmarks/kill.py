@@ -78,9 +78,8 @@ def killed(command: list[str], moment: float, begun: Path | None = None) -> bool
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     while begun is not None and not begun.exists() and process.poll() is None:
         time.sleep(0.01)
-    started = time.perf_counter()
     try:
-        process.wait(max(0.0, moment - (time.perf_counter() - started)))
+        process.wait(moment)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         return process.wait() == -signal.SIGKILL
