@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from blindspots.batching import Layout
 from blindspots.goal import Goal
 from blindspots.objectives import Objective, Point
+from blindspots.optimisers import LBFGS
 from blindspots.spaces import Space
 
 MARKS = (20, 50, 100, 200)
@@ -36,6 +37,7 @@ class Case:
     goal: Goal
     space: Space
     objective: Objective
+    optimiser: LBFGS
 
     def ask(self, space: Space, theta: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Values (r,) and gradients of theta (r, ...) of these rows, of which `space` is the part."""
@@ -59,9 +61,17 @@ class ChannelsLast(nn.Module):
         return logits
 
 
-def one_by_one(case: Case) -> Tensor:
+@dataclass(frozen=True)
+class Found:
+    """The lowest objective (MOST, N) so far, and how many evaluations of an image that took in all."""
+
+    trace: Tensor
+    evaluations: int
+
+
+def one_by_one(case: Case) -> Found:
     """The same by SciPy, one image after the other."""
-    trace = torch.full((MOST, len(case.images)), float("inf"))
+    asked, trace = 0, torch.full((MOST, len(case.images)), float("inf"))
     for row in range(len(case.images)):
         rows, values = torch.tensor([row]), []
         space = case.space.narrow(rows)
@@ -76,19 +86,12 @@ def one_by_one(case: Case) -> Tensor:
 
         start, options = zero.flatten().double().numpy(), {"maxfun": MOST}
         minimize(one, start, jac=True, method="L-BFGS-B", bounds=_box(space), options=options)
+        asked += len(values)
         trace[: len(values[:MOST]), row] = torch.tensor(values[:MOST])
-    return trace.cummin(0).values
+    return Found(trace.cummin(0).values, asked)
 
 
-@dataclass(frozen=True)
-class Ported:
-    """The lowest objective (MOST, N) so far, and how many evaluations of an image that took in all."""
-
-    trace: Tensor
-    evaluations: int
-
-
-def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Ported:
+def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Found:
     """The same by BoTorch's port, in model batches of `batch`; it has no limit on evaluations: an exception ends it."""
     asked, trace, zero = 0, torch.full((MOST, len(case.images)), float("inf")), case.space.zero()
 
@@ -114,7 +117,7 @@ def batched_port(case: Case, minimise: Callable[..., Any], batch: int) -> Ported
 
     with suppress(OverError):
         minimise(several, zero.flatten(1).double().numpy(), bounds=_box(case.space), pass_batch_indices=True)
-    return Ported(trace.cummin(0).values, asked)
+    return Found(trace.cummin(0).values, asked)
 
 
 def _box(space: Space) -> list[tuple[float, float]] | None:

@@ -64,8 +64,8 @@ def _pdpgd(norm: str) -> Callable[[float, int], Attack]:
 
 
 def _brendel(norm: str) -> Callable[[float, int], Attack]:
-    # What is drawn and bisected before the walk is at most as much as the others spend on it.
-    return lambda r, p: bs.BrendelBethge(r, norm=norm, steps=_half(p, 25))  # type: ignore[arg-type]
+    # Five walks of the same length; what is drawn and bisected before each is at most as much as others spend on it.
+    return lambda r, p: bs.BrendelBethge(r, norm=norm, steps=_half(p, 125) // 5, restarts=4)  # type: ignore[arg-type]
 
 
 CELLS = [

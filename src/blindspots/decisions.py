@@ -24,24 +24,25 @@ DecisionKeep = Literal["first", "smallest"]
 WIDTH = 64
 
 
-def begin(oracle: Oracle, draws: int) -> Tensor:
+def begin(oracle: Oracle, draws: int, restart: int = 0) -> Tensor:
     """A point (R, ...) for each live row that reaches its goal: the one given, or the first such uniform noise image.
 
-    Images without one are given up as `unstarted`; no rows may be left.
+    Images without one are given up as `unstarted`; no rows may be left. A restart draws other noise, and lets those
+    without rest.
     """
     oracle.compact()
     theta, asked = oracle.space.zero(), oracle.active
     found = torch.zeros_like(asked)
-    if oracle.starts is not None:
+    if oracle.starts is not None and not restart:
         found = oracle.decisions(oracle.starts.unsqueeze(1)).squeeze(1)
         theta = torch.where(per_row(found, theta), oracle.starts, theta)
     for draw in range(draws):
         if not bool((asked & ~found).any()):
             break
-        trial = noise.uniform(oracle.keys(draw=draw), tuple(theta.shape[1:]), theta.dtype)
+        trial = noise.uniform(oracle.keys(restart, draw), tuple(theta.shape[1:]), theta.dtype)
         hit = oracle.decisions(trial.unsqueeze(1), ~found.unsqueeze(1)).squeeze(1)
         theta, found = torch.where(per_row(hit, theta), trial, theta), found | hit
-    oracle.unstarted(asked & ~found)
+    (oracle.rest if restart else oracle.unstarted)(asked & ~found)
     going = oracle.compact()
     return theta if going is None else theta[going]
 

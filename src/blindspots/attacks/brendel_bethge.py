@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PRICE = 2.0
 # A gain that is smaller than this share of the distance is none, and an image whose steps are shorter rests.
 CONVERGED = 1e-6
+# How far a step may lead from the boundary, as a share of the margin that the image itself lacks: further away the
+# plane says nothing of it any more.
+ASTRAY = 0.01
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,12 @@ class BrendelBethge(Attack):
         z = argmin ||z||_p  subject to  f + <g, z - y> <= 0,  ||z - y||_2 <= r,  0 <= x + z <= 1.
 
     x + z is where the next step begins if it has less of ||z||_p + 2 max(f, 0) / ||g||_q, with q dual to p. If it has
-    less by half of what was hoped for, r becomes at least twice the length of the step, and at most half of it if not.
+    less by half of what the plane promised, r becomes at least twice the length of the step, and at most half of it if
+    not. A step further than a hundredth of the image's own margin to the wrong side of the boundary is taken back. The
+    boundary has many points that are nearer than their neighbours: `restarts` begin at other noise images.
 
-    Cost: at most 1 + draws + bisections + steps + 1 + polish forwards and steps backwards; an image rests once r is a
-    millionth of its distance.
+    Cost: at most 1 + (1 + restarts) * (draws + bisections + steps + 1) + polish forwards and (1 + restarts) * steps
+    backwards; an image rests once r is a millionth of its distance.
     Source: Brendel et al. 2019, arXiv:1907.01003.
     Differs from the paper: r follows the success of each image, not a schedule for all; steps that make it worse are
     taken back; the smallest success is pulled towards the image at the end (`polish`); no l0.
@@ -66,13 +71,15 @@ class BrendelBethge(Attack):
     """Noise images tried as a start, where none is given."""
     bisections: int = 10
     """Halvings of the way from the start to the boundary."""
+    restarts: int = 0
+    """How often it begins anew, from another noise image; the smallest success of all counts."""
     polish: int = 3
     """Forwards spent at the end on pulling the smallest success towards the image."""
 
     def __post_init__(self) -> None:
         one_of(self, "norm", self.norms)
         read_radius(self, self.norm)
-        at_least(self, steps=1, draws=0, bisections=0, polish=0)
+        at_least(self, steps=1, draws=0, bisections=0, restarts=0, polish=0)
         above(self, reach=0)
 
     @property
@@ -87,7 +94,15 @@ class BrendelBethge(Attack):
 
     def search(self, oracle: Oracle) -> None:
         oracle.judge_clean()
-        theta = begin(oracle, self.draws)
+        for restart in range(1 + self.restarts):
+            if restart and not oracle.revive():
+                break
+            self._walk(oracle, restart)
+        # An image whose own walk has ended is polished too, whether others walk on or not.
+        polish(oracle, self.polish)
+
+    def _walk(self, oracle: Oracle, restart: int) -> None:
+        theta = begin(oracle, self.draws, restart)
         if not len(theta):
             return
         theta = bisect(oracle, theta, "linf" if self.norm == "linf" else "l2", self.bisections)
@@ -123,19 +138,21 @@ class BrendelBethge(Attack):
             return box(oracle.images + z), {"base": base, "slope": slope, "gap": gap, "reach": reach}
 
         march(oracle, theta, state, self.steps, move)
-        # An image whose own walk has ended is polished too, whether others walk on or not.
-        polish(oracle, self.polish)
 
     def _weigh(self, oracle: Oracle, theta: Tensor, gap: Tensor, state: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Is theta better than where the step to it began, (R,) bool, and the reach (R,) of the next one?"""
         norm, first = NORMS[self.norm], torch.isinf(state["gap"])
         price = PRICE / NORMS[norm.dual].size(state["slope"]).clamp(min=1e-12)
         before = norm.size(state["base"] - oracle.images) + price * state["gap"].clamp(min=0)
-        hoped = before - norm.size(theta - oracle.images)
-        gained = hoped - price * gap.clamp(min=0)
+        now = before - norm.size(theta - oracle.images)
+        # What the plane promises, which may be out of reach.
+        foreseen = state["gap"] + (state["slope"] * (theta - state["base"])).flatten(1).sum(1)
+        hoped, gained = now - price * foreseen.clamp(min=0), now - price * gap.clamp(min=0)
+        lacking = (state["gap"] - (state["slope"] * (state["base"] - oracle.images)).flatten(1).sum(1)).abs()
+        near = gap <= torch.maximum(ASTRAY * lacking, state["gap"])
         length = NORMS["l2"].size(theta - state["base"])
         longer, shorter = torch.maximum(state["reach"], 2 * length), torch.minimum(state["reach"], length) / 2
         # A gain that is rounding would be none in another model batch.
-        taken = gained > CONVERGED * before
+        taken = (gained > CONVERGED * before) & near
         reach = torch.where(taken & (gained > hoped / 2), longer, shorter)
         return first | taken, torch.where(first, state["reach"], reach)

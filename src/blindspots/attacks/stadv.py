@@ -10,7 +10,7 @@ from ..descend import descend
 from ..errors import BlindspotsError
 from ..flows import FlowKind, FlowLoss, FlowPadding, Neighbours
 from ..objectives import Margin, Objective, Weighted
-from ..optimisers import LBFGS, Adam, Optimiser
+from ..optimisers import LBFGS, Adam, Optimiser, Smoothing
 from ..record import Rule
 from ..settings import above, at_least, one_of, read_radius
 from ..spaces import Flow, Space
@@ -83,6 +83,9 @@ class StAdv(Attack):
     iterate: Iterate = "best"
     """Which flow counts: best (lowest objective of those that reach the goal) or final (lowest of all, as a solver
     returns it: at kappa = 0 it lies on the boundary, and succeeds by chance)."""
+    smoothing: float = 1.0
+    """L-BFGS moves neighbours together: it starts from the inverse Hessian of a flow that is smooth over this many image
+    sides (see Smoothing); 0 is the identity, where every pixel goes its own way at first."""
     tolerance: float = 1e-5
     """L-BFGS ends an image where no entry of the gradient exceeds it, in logits per pixel."""
 
@@ -94,7 +97,7 @@ class StAdv(Attack):
                 "StAdv.kappa must not be negative: it enters as max(margin, -kappa), so that larger values ask for "
                 f"more, got {self.kappa}"
             )
-        at_least(self, kappa=0, halvings=0, restarts=0, spread=0, steps=1, tolerance=0)
+        at_least(self, kappa=0, halvings=0, restarts=0, spread=0, steps=1, smoothing=0, tolerance=0)
         one_of(self, "flow_loss", get_args(FlowKind))
         one_of(self, "padding", get_args(FlowPadding))
         one_of(self, "neighbours", get_args(Neighbours))
@@ -115,7 +118,11 @@ class StAdv(Attack):
     def search(self, oracle: Oracle) -> None:
         oracle.judge_clean()
         solvers: dict[Solver, Optimiser] = {
-            "lbfgs": LBFGS(first_step=FIRST_STEP, tolerance_gradient=self.tolerance),
+            "lbfgs": LBFGS(
+                first_step=FIRST_STEP,
+                tolerance_gradient=self.tolerance,
+                metric=Smoothing(self.smoothing) if self.smoothing else None,
+            ),
             "adam": Adam(RATE),
         }
         for run in range((1 + self.restarts) * (1 + self.halvings)):

@@ -40,7 +40,7 @@ class Direct(Generator):
     """Mean l2 size that the weight is steered to, in pixel units of [0, 1]."""
     head: Head = "sigmoid"
     """sigmoid: the network gives the image. tanh: it gives the change."""
-    rate: float = 5e-4
+    rate: float = 1e-3
     """Highest learning rate of Adam; at several times this, a network that makes whole images ends with one for all."""
 
     def __post_init__(self) -> None:

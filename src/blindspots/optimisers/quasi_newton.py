@@ -7,6 +7,8 @@ multiplies the gradient by
     H g = c g + S w - c Y p,        c = s'y / y'y of the newest pair.
 
 So two products with the history do, the rest is of size `memory`, and pairs need not lie in the order of their age.
+With a metric, H starts from c P instead of c I, and Py takes the place of y: c P g + S w - c P Y p, with R from S'Y, Y'PY
+for Y'Y, Y'P g for Y'g, and c = s'y / y'P y. The history then holds Py, of which all this can be had.
 Source: Byrd, Nocedal and Schnabel 1994, "Representations of quasi-Newton matrices and their use in limited memory
 methods", theorem 2.2. Differs from the paper: with bounds, all products run over the free variables alone, and pairs
 without positive curvature there are left out.
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def push(history: Tensor, pushed: Tensor, s: Tensor, y: Tensor, keep: Tensor) -> None:
-    """Put the pairs s, y (R, D) of the rows in `keep` over their oldest, in place.
+    """Put the pairs s, y (R, D) of the rows in `keep` over their oldest, in place; with a metric, s and Py.
 
     `history` (R, 2 m, D) holds m values of s and then m of y in a ring; `pushed` (R,) counts the pairs that it has.
     """
@@ -33,38 +35,49 @@ def push(history: Tensor, pushed: Tensor, s: Tensor, y: Tensor, keep: Tensor) ->
         history[rows, place] = torch.where(kept, value, history[rows, place])
 
 
-def learn(products: Tensor, history: Tensor, pushed: Tensor, s: Tensor, y: Tensor, keep: Tensor) -> None:
-    """Bring the products (R, 2 m, m) of the history with its own values of y up to date, in place, after a `push`."""
+def learn(products: Tensor, history: Tensor, pushed: Tensor, y: Tensor, keep: Tensor) -> None:
+    """Bring the products (R, 2 m, m) of the history with its values of y up to date, in place, after a `push`.
+
+    Products of a value of s with an older y stay those of the slots' last holders: nothing asks for them.
+    """
     memory = history.shape[1] // 2
     rows, slot, kept = torch.arange(len(history), device=history.device), pushed % memory, keep.unsqueeze(1)
-    with_s, with_y = torch.bmm(torch.stack((s, y), 1), history.mT).double().unbind(1)  # (R, 2 m) each
+    with_y = torch.bmm(y.unsqueeze(1), history.mT).double().squeeze(1)  # (R, 2 m)
     products[rows, :, slot] = torch.where(kept, with_y, products[rows, :, slot])
-    products[rows, slot] = torch.where(kept, with_s[:, memory:], products[rows, slot])
     products[rows, slot + memory] = torch.where(kept, with_y[:, memory:], products[rows, slot + memory])
 
 
 def newton_step(
-    history: Tensor, pushed: Tensor, gradient: Tensor, within: Tensor, curvature: float
+    history: Tensor,
+    pushed: Tensor,
+    gradient: Tensor,
+    curvature: float,
+    products: Tensor | None = None,
+    free: Tensor | None = None,
+    shaped: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The step -H g (R, D) from all variables or some, and whether any pair was of use (R,); else it is -g.
+    """The step -H g (R, D), and whether any pair was of use (R,); where none was, it is -g or -Pg.
 
     Args:
         history, pushed: as in `push`.
         gradient: (R, D).
-        within: the products of `learn`, for steps of all variables; or (R, D), bool: the free variables, to which the
-            step is held.
         curvature: a pair is of use where s'y > curvature * y'y.
+        products: of `learn`; None forms them from the free entries alone, as if there were no others.
+        free: the variables to which the step is held (R, D), bool; None is all.
+        shaped: Pg for a gradient that is 0 where nothing is free, with a metric.
 
     No row depends on another.
     """
     memory = history.shape[1] // 2
-    if within.dtype == torch.bool:
+    held = gradient if free is None else gradient * free
+    if products is None:
+        assert free is not None
         right = torch.empty_like(history[:, memory - 1 :])
-        torch.mul(history[:, memory:], within.unsqueeze(1), out=right[:, :memory])
-        torch.mul(gradient, within, out=right[:, memory])
+        torch.mul(history[:, memory:], free.unsqueeze(1), out=right[:, :memory])
+        right[:, memory] = held
         products = torch.bmm(history, right.mT).double()  # (R, 2 m, m + 1)
     else:
-        products = torch.cat((within, torch.bmm(gradient.unsqueeze(1), history.mT).double().mT), 2)
+        products = torch.cat((products, torch.bmm(held.unsqueeze(1), history.mT).double().mT), 2)
 
     # In the order of age; slots that are still empty count as the oldest.
     slots = torch.arange(memory, device=history.device)
@@ -91,7 +104,7 @@ def newton_step(
     weights = torch.cat((w, -factor.unsqueeze(2) * p), 1).squeeze(2)  # (R, 2 m), oldest first
     weights = torch.zeros_like(weights).scatter(1, both, weights).to(gradient.dtype)
     pull = torch.bmm(weights.unsqueeze(1), history).squeeze(1)
-    step = torch.addcmul(pull, factor.to(gradient.dtype), gradient).neg_()
-    if within.dtype == torch.bool:
-        step *= within
+    step = torch.addcmul(pull, factor.to(gradient.dtype), held if shaped is None else shaped).neg_()
+    if free is not None:
+        step *= free
     return step, newest > 0
