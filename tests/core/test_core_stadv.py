@@ -109,6 +109,15 @@ def test_an_image_that_survives_every_tau_begins_anew_at_a_random_flow() -> None
     assert freed.success.all()
 
 
+@pytest.mark.parametrize("targets", [None, "random"])
+def test_smooth_flows_are_found_by_the_metric_of_smooth_flows(targets: str | None) -> None:
+    """The same objective: with the identity every pixel goes its own way at first, and most never come together."""
+    rough, smooth = (attacked(targets, smoothing=sides).size["flow_loss"] for sides in (0.0, 1.0))
+    assert smooth.median() < 0.9 * rough.median()
+    with pytest.raises(BlindspotsError, match="smoothing"):
+        StAdv(smoothing=-1.0)
+
+
 def test_adam_solves_it_too() -> None:
     assert attacked(solver="adam").success.float().mean() >= 0.95
 

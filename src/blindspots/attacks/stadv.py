@@ -84,8 +84,8 @@ class StAdv(Attack):
     """Which flow counts: best (lowest objective of those that reach the goal) or final (lowest of all, as a solver
     returns it: at kappa = 0 it lies on the boundary, and succeeds by chance)."""
     smoothing: float = 1.0
-    """L-BFGS moves neighbours together: it starts from the inverse Hessian of a flow that is smooth over this many image
-    sides (see Smoothing); 0 is the identity, where every pixel goes its own way at first."""
+    """L-BFGS moves neighbours together: its first guess of the inverse Hessian is that of a flow which is smooth over
+    this many image sides (see Smoothing); 0 is the identity, where every pixel goes its own way at first."""
     tolerance: float = 1e-5
     """L-BFGS ends an image where no entry of the gradient exceeds it, in logits per pixel."""
 

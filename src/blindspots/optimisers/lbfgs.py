@@ -33,9 +33,10 @@ class LBFGS(Optimiser):
     rejected: the history is dropped, and the shortest vector between the gradients of these two taken for g, against
     which f falls on both sides (with two pieces, along the kink). Only where that fails too the image has ended.
 
-    With a metric P, H starts from a multiple of P instead of the identity, and the steepest descent is along -P g: as if
-    theta were P^(1/2) phi, and phi sought. An image that gets no further with it goes on without, until it ends. Where
-    some variables are fixed, H holds for all of them, and the entries of the step that belong to these are left out.
+    With a metric P, H starts from a multiple of P instead of the identity, and the steepest descent is along -P g: as
+    if theta were P^(1/2) phi, and phi sought. An image that gets no further with it goes on without, until it ends.
+    Where some variables are fixed, H is that of all of them, and the entries of the step that belong to these are left
+    out.
 
     The images that have ended (`done` in the state) stay at their base, the best point. The history is written in
     place: a state handed to `update` is used up.

@@ -7,8 +7,8 @@ multiplies the gradient by
     H g = c g + S w - c Y p,        c = s'y / y'y of the newest pair.
 
 So two products with the history do, the rest is of size `memory`, and pairs need not lie in the order of their age.
-With a metric, H starts from c P instead of c I, and Py takes the place of y: c P g + S w - c P Y p, with R from S'Y, Y'PY
-for Y'Y, Y'P g for Y'g, and c = s'y / y'P y. The history then holds Py, of which all this can be had.
+With a metric, H starts from c P instead of c I: H g = c P g + S w - c P Y p, with Y'P Y for Y'Y, Y'P g for Y'g, and
+c = s'y / y'P y. The history then holds P y in the place of y, of which all this can be had.
 Source: Byrd, Nocedal and Schnabel 1994, "Representations of quasi-Newton matrices and their use in limited memory
 methods", theorem 2.2. Differs from the paper: with bounds, all products run over the free variables alone, and pairs
 without positive curvature there are left out.
