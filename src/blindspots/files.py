@@ -1,9 +1,13 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and locks that keep other processes out."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
+
+from .errors import BlindspotsError
 
 _PREFIX = ".tmp-"
 
@@ -20,6 +24,18 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def lock(file: Path, busy: str) -> AcquireReturnProxy[FileLock]:
+    """Hold this lock until the block of `with lock(...)` ends, `.lock.release()` is called, or the process dies.
+
+    Raises:
+        BlindspotsError: `busy`, at once, where another holds it.
+    """
+    try:
+        return FileLock(file).acquire(timeout=0)
+    except Timeout:
+        raise BlindspotsError(busy) from None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -13,11 +13,10 @@ import torch
 from evaluation_victim import images, victim
 
 import blindspots as bs
-from blindspots.evaluation import driver as evaluation_driver
+from blindspots import files
 from blindspots.evaluation import plan
 from blindspots.evaluation.run import Run
 from blindspots.evaluation.summary import summarise
-from blindspots.exporting import driver as exporting_driver
 
 ATTACKS = [bs.UniformNoise("0.05", draws=2), bs.FGSM("0.05"), bs.PGD("0.05", steps=5), bs.PGD("0.1", steps=5)]
 COUNT = 70
@@ -305,8 +304,7 @@ def test_a_finished_run_lets_go_of_its_lock_and_does_not_wait_for_the_collector(
         locks.append(FileLock(path))
         return locks[-1]
 
-    for driver in (evaluation_driver, exporting_driver):
-        monkeypatch.setattr(driver, "FileLock", kept)
+    monkeypatch.setattr(files, "FileLock", kept)
     run = evaluated(tmp_path / "run", attacks=ATTACKS[:2])
     bs.export(run.path, tmp_path / "images", repair=False, model=victim())
     assert len(locks) > 1

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ..attack import Attack
 from ..classifiers import Classifier
 from ..data import ImageData, dataset
 from ..errors import BlindspotsError
-from ..files import remove_leftovers
+from ..files import lock, remove_leftovers
 from ..record import Budget
 from ..several import Several
 from ..wrapping import classifier
@@ -95,14 +95,8 @@ def evaluate(
             _take_stored_layout(wrapped, path)
     manifest = make_manifest(wrapped, images, planned, choices)
     _claim(path, manifest)
-    lock = FileLock(path / f".lock-{number}-of-{parts}")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        raise BlindspotsError(
-            f"another process is writing the run '{path}': wait for it, or give another --out"
-        ) from None
-    with held:  # not `with lock`, which would acquire it a second time and leave it held
+    busy = f"another process is writing the run '{path}': wait for it, or give another --out"
+    with lock(path / f".lock-{number}-of-{parts}", busy):
         if parts == 1:
             remove_leftovers(path)
         Work(wrapped, images, planned, manifest, path, choices, progress).run(number, parts)

@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from filelock import FileLock, Timeout
-
 from ..classifiers import Classifier
 from ..errors import BlindspotsError
-from ..files import remove_leftovers, replace_file
+from ..files import lock, remove_leftovers, replace_file
 from .job import round_piece, tally
 from .report import ExportProgress, ExportReport, JobExport
 from .source import Only, Run, check_stored, chosen_jobs, count_rows, model_of, open_run, pieces
@@ -74,12 +72,7 @@ def export(
     selected = chosen_jobs(opened, [jobs] if isinstance(jobs, str) else None if jobs is None else list(jobs))
     wrapped = model_of(opened, model)
     _claim(out, opened, format, only, gradients if repair else 0)
-    lock = FileLock(out / ".lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout:
-        raise BlindspotsError(f"another process is writing '{out}': wait for it, or give another directory") from None
-    with held:  # not `with lock`, which would acquire it a second time and leave it held
+    with lock(out / ".lock", f"another process is writing '{out}': wait for it, or give another directory"):
         remove_leftovers(out)
         work = _Work(opened, out, wrapped, format, only, gradients if repair else 0, progress)
         return ExportReport(out, tuple(work.run(selected)))

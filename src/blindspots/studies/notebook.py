@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 
 from ..errors import BlindspotsError
 from ..evaluation.plan import differences
-from ..files import remove_leftovers, replace_file
+from ..files import lock, remove_leftovers, replace_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,17 +41,13 @@ class Notebook:
             raise BlindspotsError(
                 f"the folder '{path}' cannot be made ({error.strerror}): give another --out"
             ) from error
-        self._lock = FileLock(path / ".lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise BlindspotsError(f"another process is writing '{path}': wait for it, or give another --out") from None
+        self._held = lock(path / ".lock", f"another process is writing '{path}': wait for it, or give another --out")
         remove_leftovers(path)
         self._claim(path / "study.json", settings)
 
     def close(self) -> None:
         """Let other processes write the folder."""
-        self._lock.release()
+        self._held.lock.release()
 
     def cell(self, name: str, settings: Values, work: Callable[[], Found]) -> Found:
         """What this cell found: read if it was done before with these settings, worked out and kept otherwise.

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
 from ..errors import BlindspotsError
 from ..evaluation.plan import differences
-from ..files import remove_leftovers
-from ..training.directory import write
+from ..files import lock, remove_leftovers
+from ..training.directory import BUSY, write
 from .network import StyleNetwork
 
 FORMAT = 1
@@ -48,19 +47,14 @@ class Folder:
     def __enter__(self) -> Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / ".lock")
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise BlindspotsError(
-                f"another process is training in {self.path}: wait for it, or choose another out"
-            ) from None
+            self._held = lock(self.path / ".lock", BUSY.format(self.path))
         except OSError as error:
             raise BlindspotsError(f"cannot write {self.path} ({error.strerror}): choose another out") from error
         remove_leftovers(self.path)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._held.lock.release()
 
     def claim(self, told: dict[str, Any]) -> None:
         """Write the settings, or refuse a folder of others."""

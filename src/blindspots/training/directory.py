@@ -19,16 +19,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from torch import nn
 
 from ..errors import BlindspotsError
-from ..files import replace_file
+from ..files import lock, replace_file
 from ..models import save_model
 from .events import EpochRecord, Trained
 from .settings import TrainSettings
 
 FORMAT = 1
+BUSY = "another process is training in {}: wait for it, or choose another out"
 
 
 class Directory:
@@ -74,19 +74,12 @@ class Directory:
         """Create the directory and keep every other process out of it, until the block ends or the process dies."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / ".lock", timeout=0)
-            lock.acquire()
-        except Timeout as error:
-            raise BlindspotsError(
-                f"another process is training in {self.path}: wait for it, or choose another out"
-            ) from error
+            held = lock(self.path / ".lock", BUSY.format(self.path))
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        try:
+        with held:
             self._remove_leftovers()
             yield
-        finally:
-            lock.release()
 
     def begin(self, settings: TrainSettings, fingerprint: str) -> None:
         """Write the settings, unless an earlier start did."""
