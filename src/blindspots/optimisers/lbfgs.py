@@ -23,6 +23,17 @@ LONGER = 10.0
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """What the last query told of each row: at theta (R, ...), which is s (R, D) away from the base."""
+
+    theta: Tensor
+    s: Tensor
+    value: Tensor
+    gradient: Tensor
+    usable: Tensor
+
+
+@dataclass(frozen=True)
 class LBFGS(Optimiser):
     """Limited-memory BFGS, within bounds where the space has them: minimise f(theta) for lower <= theta <= upper.
 
@@ -122,17 +133,16 @@ class LBFGS(Optimiser):
     def update(self, theta: Tensor, loss: Tensor, gradient: Tensor, state: State) -> tuple[Tensor, State]:
         x, g, value = theta.flatten(1), gradient.flatten(1), loss.double()
         usable = torch.isfinite(value) & torch.isfinite(g.abs().amax(1))
-        accepted, failed, state, s = self._judge(x, g, value, usable, state)
-        state = self._move(accepted, failed, usable, theta, g, value, s, state)
+        asked = _Asked(theta, x - state["base"], value, g, usable)
+        accepted, failed, state = self._judge(asked, state)
+        state = self._move(asked, accepted, failed, state)
         following = _project(torch.addcmul(state["base"], per_row(state["step"], x), state["direction"]), state)
         following = torch.where(state["done"].unsqueeze(1), state["base"], following)
         return following.view_as(theta), state
 
-    def _judge(
-        self, x: Tensor, g: Tensor, value: Tensor, usable: Tensor, state: State
-    ) -> tuple[Tensor, Tensor, State, Tensor]:
+    def _judge(self, asked: _Asked, state: State) -> tuple[Tensor, Tensor, State]:
         """The line searches' verdict on the trials; the very first point of an image is accepted if it can be."""
-        s = x - state["base"]
+        s, g, value, usable = asked.s, asked.gradient, asked.value, asked.usable
         noise = 4 * torch.finfo(g.dtype).eps * state["value"].abs()
         trial = Trial(value, usable, _dot(state["gradient"], s), _dot(g, s), noise)
         if self.line_search == "backtracking":
@@ -143,20 +153,11 @@ class LBFGS(Optimiser):
         started, going = state["started"], ~state["done"]
         accepted = going & torch.where(started, verdict.accepted, usable)
         failed = going & torch.where(started, verdict.failed, ~usable)
-        return accepted, failed, verdict.state, s
+        return accepted, failed, verdict.state
 
-    def _move(
-        self,
-        accepted: Tensor,
-        failed: Tensor,
-        usable: Tensor,
-        theta: Tensor,
-        g: Tensor,
-        value: Tensor,
-        s: Tensor,
-        state: State,
-    ) -> State:
+    def _move(self, asked: _Asked, accepted: Tensor, failed: Tensor, state: State) -> State:
         """Take the accepted trials as bases, learn their curvature, and choose where the next searches go."""
+        theta, s, g, value = asked.theta, asked.s, asked.gradient, asked.value
         started, at_once = state["started"], state["trials"] <= 1
         y = g - state["gradient"]
         shaped = self._shaped(y, theta, state)
@@ -169,7 +170,7 @@ class LBFGS(Optimiser):
         least = torch.maximum(self.tolerance_change * size, torch.finfo(g.dtype).eps * value.abs())
         small = accepted & started & (change <= least)
 
-        taken, passed = accepted.unsqueeze(1), (~accepted & usable).unsqueeze(1)
+        taken, passed = accepted.unsqueeze(1), (~accepted & asked.usable).unsqueeze(1)
         rejected = torch.where(passed, g, state["rejected"])
         rejected = torch.where(taken & at_once.unsqueeze(1), g, rejected)
         state = {
