@@ -97,6 +97,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "boundary": [{"norm": "l2", "keep": "smallest"}],
     "hopskipjump": [{"norm": "l2", "keep": "smallest"}],
     "geoda": [{"norm": "l2", "keep": "smallest"}],
+    "brendel-bethge": [{"norm": "l2", "restarts": 2, "polish": 0}, {"norm": "linf", "restarts": 1, "polish": 0}],
     "simba": [{"norm": "l2", "basis": "dct", "loss": "margin"}],
     "deepfool": [{"norm": "l2", "rivals": 2, "polish": 0}],
     "fab": [
@@ -107,7 +108,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "szegedy": [{"norm": "l2", "squared": False, "start": "noise"}],
     "stadv": [
         {"solver": "adam", "start": "gaussian", "halvings": 1},
-        {"flow_loss": "global", "kappa": 0.1, "padding": "zero", "neighbours": "von_neumann"},
+        {"flow_loss": "global", "kappa": 0.1, "padding": "zero", "neighbours": "von_neumann", "smoothing": 0.0},
         {"flow_loss": "mean", "iterate": "final"},
     ],
     "affine": [
@@ -130,7 +131,7 @@ class Case:
 
     def __str__(self) -> str:
         told = ("norm", "keep", "loss", "random_start", "squared", "solver", "flow_loss", "eot", "rivals")
-        told += ("transforms", "momentum", "variance", "patience", "basis", "one_by_one", "closing")
+        told += ("transforms", "momentum", "variance", "patience", "basis", "one_by_one", "closing", "polish")
         named = {k: v for k, v in vars(self.attack).items() if k in told and v != ""}
         if getattr(self.attack, "path", ""):
             named["path"] = Path(vars(self.attack)["path"]).stem

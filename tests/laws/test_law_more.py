@@ -40,6 +40,7 @@ NESTED: list[tuple[str, str, dict[str, Any], tuple[int, ...]]] = [
     ("fab", "restarts", {"polish": 0}, (1, 2, 4)),
     ("brendel-bethge", "steps", {}, (1, 4, 12)),
     ("brendel-bethge", "draws", {}, (0, 1, 5)),
+    ("brendel-bethge", "restarts", {"polish": 0}, (0, 1, 3)),
     ("stadv", "halvings", {}, (0, 1, 3)),
     ("stadv", "restarts", {}, (0, 1, 2)),
     ("affine", "steps", {"solver": "random"}, (1, 4, 12)),

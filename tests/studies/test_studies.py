@@ -253,7 +253,7 @@ def test_captions_stand_below_their_images_and_lines_have_a_panel_each() -> None
 
 def test_a_kappa_that_is_added_parks_the_margin_where_a_subtracted_one_crosses() -> None:
     model, images, labels = linear()
-    settings: dict[str, Any] = {"kappa": 0.5, "halvings": 0, "flow_loss": "global", "tau": 0.005}
+    settings: dict[str, Any] = {"kappa": 0.5, "halvings": 0, "flow_loss": "global", "tau": 0.005, "smoothing": 0.0}
     parked = PlusKappa(iterate="final", **settings)(model, images, labels)
     crossed = StAdv(iterate="final", **settings)(model, images, labels)
     assert not parked.success.any()
