@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import blindspots as bs
 from blindspots import CW, DDN, EAD, FAB, FMN, PDPGD, BrendelBethge, Classifier, DeepFool, SigmaZero, halfspace
 from blindspots.attack import Attack
+from blindspots.training import cached_victim
 
 PIXELS, COUNT = 16, 7
 LARGEST = {"l2": 4.0, "linf": 1.0, "l1": 16.0, "l0": 16}
@@ -204,6 +206,17 @@ def test_runs_beyond_the_number_of_other_classes_are_cut() -> None:
     assert (nine.backwards == 2 * 4).all()
     targeted = FAB(1e-3, restarts=9, **small)(model, images, labels, targets=(labels + 1) % 3)
     assert (targeted.backwards == 4).all()
+
+
+@pytest.mark.parametrize(("norm", "most"), [("linf", 1.3), ("l2", 1.05)])
+def test_brendel_bethge_stays_at_bent_boundaries(norm: Any, most: float) -> None:
+    """A trained network: steps that a plane promises too much for once led off the boundary, never to come back."""
+    model = bs.classifier(str(cached_victim("digits")), batch=16)
+    images, labels, _ = bs.dataset("digits").batch(0, 16)
+    walked = BrendelBethge(50.0 if norm == "l2" else 1.0, norm=norm, steps=60, restarts=2)(model, images, labels)
+    other = FMN(50.0 if norm == "l2" else 1.0, norm=norm, steps=100)(model, images, labels)
+    assert walked.success.all()
+    assert walked.size[norm].median() <= most * other.size[norm].median()
 
 
 def test_brendel_bethge_begins_where_it_is_told() -> None:

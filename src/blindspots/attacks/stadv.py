@@ -48,7 +48,8 @@ class StAdv(Attack):
     Source: Xiao et al. 2018, "Spatially transformed adversarial examples", arXiv:1801.02612.
     Differs from the paper: kappa is subtracted (the paper prints a plus, with which no image would cross the boundary);
     tau = 0.05 is a start and not the end, since with the roughness summed over the image it is too stiff for many; the
-    best iterate is kept, not the last, which lies on the boundary; flows may be limited to `radius`.
+    best iterate is kept, not the last, which lies on the boundary; flows may be limited to `radius`; L-BFGS begins in
+    the metric of smooth flows (`smoothing`).
     """
 
     name: ClassVar[str] = "stadv"
