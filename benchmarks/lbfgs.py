@@ -86,14 +86,15 @@ def _figures(case: Case, rounds: int, faster: float) -> list[Figure]:
         for most in sorted(set(few.values()) - {0, MOST}):
             short.setdefault(most, []).append(timed(lambda most=most: _own(case, most)))
     short[MOST] = own
-    scipy = theirs["SciPy one by one"][0].value.trace
+    single = theirs["SciPy one by one"]
+    scipy, ratios = single[0].value.trace, [a.wall / b.wall for a, b in zip(single, own, strict=True)]
     raw = {
         "evaluations": int(own[0].value.record.backwards.sum()),
         "images": len(case.images),
         "layout": asdict(case.layout),
     }
     figures = [
-        at_least(f"{case.name}: images per second over those of SciPy one by one", _wall(theirs, own), faster, **raw),
+        at_least(f"{case.name}: images per second over those of SciPy one by one", ratios, faster, **raw),
         at_most(f"{case.name}: the loop over its gradients at bare cost, processor time", overhead, 1.25),
     ]
     plain = None if case.optimiser.metric is None else _trace(replace(case, optimiser=LBFGS()))
@@ -120,11 +121,6 @@ def _figures(case: Case, rounds: int, faster: float) -> list[Figure]:
             what = f"{case.name}: {name}: time over its own gradients at bare cost, processor time"
             figures.append(information(what, alone[name]))
     return figures
-
-
-def _wall(theirs: dict[str, list[Time]], own: list[Time]) -> list[float]:
-    """Times of SciPy over ours, in each round."""
-    return [a.wall / b.wall for a, b in zip(theirs["SciPy one by one"], own, strict=True)]
 
 
 def _enough(ours: Tensor, theirs: Tensor) -> int:

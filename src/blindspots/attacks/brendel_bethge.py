@@ -131,8 +131,8 @@ class BrendelBethge(Attack):
             )
             gap = torch.where(taken, answer.loss, state["gap"])
             y = base - oracle.images
-            # The margin of the image itself, were the boundary flat, which is to be made up for and a little more.
-            lacking = gap - (slope * y).flatten(1).sum(1)
+            # What is to be made up for, and a little more.
+            lacking = _lacking(gap, slope, y)
             z = smallest(self.norm, oracle.images, y, slope, -lacking - CLEAR * lacking.abs(), reach)
             oracle.rest(reach < CONVERGED * NORMS["l2"].size(y))
             return box(oracle.images + z), {"base": base, "slope": slope, "gap": gap, "reach": reach}
@@ -148,7 +148,7 @@ class BrendelBethge(Attack):
         # What the plane promises, which may be out of reach.
         foreseen = state["gap"] + (state["slope"] * (theta - state["base"])).flatten(1).sum(1)
         hoped, gained = now - price * foreseen.clamp(min=0), now - price * gap.clamp(min=0)
-        lacking = (state["gap"] - (state["slope"] * (state["base"] - oracle.images)).flatten(1).sum(1)).abs()
+        lacking = _lacking(state["gap"], state["slope"], state["base"] - oracle.images).abs()
         near = gap <= torch.maximum(ASTRAY * lacking, state["gap"])
         length = NORMS["l2"].size(theta - state["base"])
         longer, shorter = torch.maximum(state["reach"], 2 * length), torch.minimum(state["reach"], length) / 2
@@ -156,3 +156,8 @@ class BrendelBethge(Attack):
         taken = (gained > CONVERGED * before) & near
         reach = torch.where(taken & (gained > hoped / 2), longer, shorter)
         return first | taken, torch.where(first, state["reach"], reach)
+
+
+def _lacking(gap: Tensor, slope: Tensor, y: Tensor) -> Tensor:
+    """The margin (R,) of the image itself, were the boundary flat: from that at a change y (R, ...) and its slope."""
+    return gap - (slope * y).flatten(1).sum(1)
