@@ -1,6 +1,7 @@
 """How minimum-norm searches end: what they found is brought to the nearest point of the boundary.
 
-`tighten` goes along the boundary, taken for flat; `polish` goes along the line to the image.
+`tighten` goes along the boundary, taken for flat; `polish` goes along the line to the image; `thin` takes back one
+changed value after another.
 """
 
 from __future__ import annotations
@@ -33,16 +34,9 @@ def tighten(oracle: Oracle, norm: str, rounds: int) -> None:
     no line to the image leads there. On an affine network one round is exact. A round is a forward and a backward, and
     there is one forward more at the end; the objective must be the margin f.
     """
-    record = oracle.record
-    if not rounds or record.logits is None or not oracle.revive():
+    theta = _successes(oracle) if rounds else None
+    if theta is None:
         return
-    theta = record.theta[oracle.rows]
-    oracle.rest(~record.success[oracle.rows])
-    going = oracle.compact()
-    if going is not None:
-        if not len(going):
-            return
-        theta = theta[going]
 
     def move(number: int, theta: Tensor, answer: Answer, state: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         assert answer.gradient is not None
@@ -63,11 +57,12 @@ def polish(oracle: Oracle, rounds: int) -> None:
     by `CLEAR` of its size.
     """
     record = oracle.record
-    if not rounds or record.logits is None or record.clean_logits is None or not oracle.revive():
+    found = _successes(oracle) if rounds and record.clean_logits is not None else None
+    if found is None:
         return
+    assert record.logits is not None
+    assert record.clean_logits is not None
     rows, goal = oracle.rows, oracle.goal
-    oracle.rest(~record.success[rows])
-    found = record.theta[rows]
     low, high = torch.zeros_like(record.loss[rows]), torch.ones_like(record.loss[rows])
     above = goal.margin(record.clean_logits[rows]).to(low.dtype)
     below = goal.margin(record.logits[rows]).to(low.dtype)
@@ -87,3 +82,39 @@ def polish(oracle: Oracle, rounds: int) -> None:
         margin = oracle.goal.margin(answer.logits).to(low.dtype)
         low, high = torch.where(reached, low, tried), torch.where(reached, tried, high)
         above, below = torch.where(reached, above, margin), torch.where(reached, margin, below)
+
+
+def thin(oracle: Oracle, rounds: int) -> None:
+    """Set one changed value of every success back to that of the image, and leave it so where the goal is still
+    reached; in each round the smallest change that was not tried yet. A round is a forward.
+    """
+    found = _successes(oracle) if rounds else None
+    if found is None:
+        return
+    change = (found - oracle.images).flatten(1).abs()
+    order = torch.where(change > 0, change, float("inf")).argsort(1)[:, :rounds]
+    for number in range(order.shape[1]):
+        place = order[:, number : number + 1]
+        oracle.rest(change.gather(1, place).squeeze(1) == 0)
+        going = oracle.compact()
+        if going is not None:
+            if not len(going):
+                return
+            found, change, order, place = found[going], change[going], order[going], place[going]
+        images = oracle.images.flatten(1)
+        tried = found.flatten(1).scatter(1, place, images.gather(1, place)).view_as(found)
+        reached = oracle.goal.reached(oracle.query(tried, gradient=False).logits)
+        found = torch.where(per_row(reached, found), tried, found)
+
+
+def _successes(oracle: Oracle) -> Tensor | None:
+    """Brings back every image that has a success, and gives these; the others rest. None where there are none."""
+    record = oracle.record
+    if record.logits is None or not oracle.revive():
+        return None
+    found = record.theta[oracle.rows]
+    oracle.rest(~record.success[oracle.rows])
+    going = oracle.compact()
+    if going is None:
+        return found
+    return found[going] if len(going) else None

@@ -115,6 +115,20 @@ def test_the_distance_to_the_boundary_is_found(attack: Any, classes: int, tight:
     torch.testing.assert_close(result.size[norm], distance, rtol=NEAR, atol=0)
 
 
+def test_thinned_changes_are_all_needed() -> None:
+    """On an affine network a change that is needed stays needed when others go. Long steps change too much at first."""
+    model, images, labels, _ = problem(3, False)
+    attack = SigmaZero(LARGEST["l0"], steps=3, tau=0.0, thin=PIXELS)
+    result, whole = (replace(attack, thin=thin)(model, images, labels) for thin in (PIXELS, 0))
+    assert result.success.all()
+    assert (result.size["l0"] < whole.size["l0"]).all()
+    for image, found, label in zip(images, result.images, labels, strict=True):
+        places = (found != image).flatten().nonzero().squeeze(1)
+        without = found.flatten().repeat(len(places), 1)
+        without[torch.arange(len(places)), places] = image.flatten()[places]
+        assert (model.logits(without.view(-1, *image.shape)).argmax(1) == label).all()
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=name)
 def test_towards_a_target_the_boundary_between_two_classes_is_the_same(attack: Any) -> None:
     model, images, labels, layer = problem(2, False)

@@ -63,7 +63,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ead": {"steps": 6, "rounds": 3, "beta": 0.002, "polish": 2},
     "fab": {"steps": 3, "polish": 2},
     "pdpgd": {"steps": 6, "polish": 2},
-    "sigma-zero": {"steps": 8, "rate": 0.1, "tau": 0.05},
+    "sigma-zero": {"steps": 8, "rate": 0.1, "tau": 0.05, "thin": 2},
     "brendel-bethge": {"steps": 8, "draws": 6, "polish": 2},
     "perturbation": {"path": str(PERTURBATION)},
     "style": {"path": str(STYLE), "draws": 3, "levels": 2},
@@ -131,7 +131,7 @@ class Case:
 
     def __str__(self) -> str:
         told = ("norm", "keep", "loss", "random_start", "squared", "solver", "flow_loss", "eot", "rivals")
-        told += ("transforms", "momentum", "variance", "patience", "basis", "one_by_one", "closing", "polish")
+        told += ("transforms", "momentum", "variance", "patience", "basis", "one_by_one", "closing", "polish", "thin")
         named = {k: v for k, v in vars(self.attack).items() if k in told and v != ""}
         if getattr(self.attack, "path", ""):
             named["path"] = Path(vars(self.attack)["path"]).stem

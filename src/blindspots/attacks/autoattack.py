@@ -85,7 +85,7 @@ class AutoAttack(Several):
             return {
                 "apgd-ce": ("apgd", {**plain, "loss": "ce"}),
                 "apgd-dlr": ("apgd", {**plain, "loss": "dlr"}),
-                "fab": ("fab", {**many, "keep": "first"}),
+                "fab": ("fab", {**many, "rivals": 9, "keep": "first"}),
                 "square": square,
                 "apgd-t": ("apgd-t", {**steps, "rivals": 9, "restarts": 1, "narrowing": False}),
                 "fab-t": fab_t,

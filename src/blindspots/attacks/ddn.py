@@ -13,6 +13,7 @@ from ..lazy import torch
 from ..objectives import LOSSES, LossName, Objective, loss
 from ..optimisers.optimiser import per_row
 from ..polishing import polish
+from ..projection import box
 from ..record import Keep
 from ..settings import above, at_least, one_of, read_radius
 from ..spaces import Free, Space
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from ..oracle import Oracle
     from ..record import Answer
 
-# A point so far along a direction is projected onto the meet of sphere and box in that direction.
-FAR = 1e4
-
 
 @dataclass(frozen=True)
 class DDN(Attack):
@@ -33,15 +31,14 @@ class DDN(Attack):
 
         delta <- delta - alpha * g / ||g||_2,
         epsilon <- epsilon * (1 - gamma) where the point asked reaches the goal, epsilon * (1 + gamma) where not,
-        delta <- epsilon * delta / ||delta||_2 in the box,
+        delta <- epsilon * delta / ||delta||_2, clipped to the box,
 
     with alpha falling from `step_size` to a hundredth of it along a cosine.
 
     Cost: steps + 1 + polish forwards and steps backwards.
     Source: Rony et al. 2019, arXiv:1811.09600.
-    Differs from the paper: pixels that meet a bound stay there while the others grow to norm epsilon; epsilon is never
-    more than the box allows; nothing is rounded to 8 bits; the smallest success is pulled towards the image at the end
-    (`polish`).
+    Differs from the paper: epsilon is never more than the box allows; nothing is rounded to 8 bits; the smallest
+    success is pulled towards the image at the end (`polish`).
     """
 
     name: ClassVar[str] = "ddn"
@@ -96,8 +93,7 @@ class DDN(Attack):
             delta = theta - oracle.images + alpha * l2.steepest(answer.gradient)
             factor = torch.where(oracle.goal.reached(answer.logits), 1 - self.gamma, 1 + self.gamma)
             epsilon = torch.minimum(state["epsilon"] * factor, state["widest"])
-            far = FAR * delta / per_row(l2.size(delta).clamp(min=1e-30), delta)
-            theta = l2.project(oracle.images + far, oracle.images, epsilon)
+            theta = box(oracle.images + per_row(epsilon / l2.size(delta).clamp(min=1e-30), delta) * delta)
             return theta, {**state, "epsilon": epsilon}
 
         march(oracle, oracle.space.zero(), state, self.steps, move)

@@ -60,8 +60,9 @@ class FAB(Attack):
     """Number of runs: from the image and then at random, or one_by_one a class each."""
     one_by_one: bool = False
     """Each run looks at the boundary to one class, the likeliest first."""
-    rivals: int = 9
-    """Number of likeliest other classes whose boundaries are looked at, unless one_by_one."""
+    rivals: int = 5
+    """Number of likeliest other classes whose boundaries are looked at, unless one_by_one. At the same cost, more steps
+    beside five find smaller changes than fewer beside all nine of ten classes."""
     alpha: float = 0.1
     """Largest weight of the projection of the image itself."""
     beta: float = 0.9
