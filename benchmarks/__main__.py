@@ -17,6 +17,7 @@ from rich.table import Table
 
 from .measure import Figure
 from .page import ORDER, TITLES, make_record, write_page
+from .parts import Parts
 
 
 def main() -> int:
@@ -33,7 +34,9 @@ def main() -> int:
     for name in given.names or ORDER:
         before, started = os.getloadavg()[0], time.perf_counter()
         figures: list[Figure] = import_module(f".{name}", __package__).run(given.quick)
-        record = make_record(figures, time.perf_counter() - started, given.quick, (before, os.getloadavg()[0]))
+        seconds = time.perf_counter() - started + Parts.earlier
+        Parts.earlier = 0.0
+        record = make_record(figures, seconds, given.quick, (before, os.getloadavg()[0]))
         console.print(_table(name, figures, record))
         if given.out is not None:
             write_page(given.out, {name: record})

@@ -43,6 +43,7 @@ from . import bare
 from .measure import Figure
 from .meter import Meter, Metered
 from .min_norm import Calls
+from .parts import Parts
 from .robust_nets import KINDS, RADIUS, victim
 from .subjects import Subject
 
@@ -74,10 +75,16 @@ class Verdict:
 
 
 def run(quick: bool) -> list[Figure]:
-    figures = [figure for kind in KINDS for norm in RADII for figure in cell(kind, norm, QUICK if quick else IMAGES)]
+    parts, figures = Parts("autoattack", quick), []
+    for kind in KINDS:
+        for norm in RADII:
+            count = QUICK if quick else IMAGES
+            figures += parts.part(f"{kind}-{norm}", lambda a=(kind, norm, count): cell(*a))
     with suppress(bs.BlindspotsError):
         bs.dataset("cifar10", split="test", limit=1)
-        figures += cell("PGD-trained", "linf", QUICK if quick else COLOURED, "cifar10")
+        count = QUICK if quick else COLOURED
+        figures += parts.part("cifar10", lambda: cell("PGD-trained", "linf", count, "cifar10"))
+    parts.forget()
     return figures
 
 

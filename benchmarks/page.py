@@ -32,14 +32,15 @@ asked. A benchmark that is run again replaces its own section and no other, so s
 # Where what was measured is kept: a file a benchmark.
 RESULTS = Path(__file__).parent / "results"
 ORDER = (
-    *("overhead", "peers", "min_norm", "verdict", "autoattack", "queries", "memory", "imports", "invariance"),
-    *("kill", "demo", "fast_settings", "lbfgs", "szegedy"),
+    *("overhead", "peers", "min_norm", "min_norm_time", "verdict", "autoattack", "queries", "memory"),
+    *("imports", "invariance", "kill", "demo", "fast_settings", "lbfgs", "szegedy"),
     *("training", "train_kill", "madry", "generative", "moments"),
 )
 TITLES = {
     "overhead": "Overhead over the model's own calls",
     "peers": "The same attack elsewhere",
     "min_norm": "Smallest perturbations",
+    "min_norm_time": "Smallest perturbations over their calls",
     "verdict": "Time to the verdict",
     "autoattack": "AutoAttack and fast beside the reference",
     "queries": "Queries of black-box attacks",

@@ -30,6 +30,7 @@ from . import query_peers as peers
 from .counter import MOST
 from .libraries import installed
 from .measure import Figure, spread
+from .parts import Parts
 from .subjects import Subject, small_digits
 
 IMAGES, ROUNDS = 100, 3
@@ -53,22 +54,28 @@ def run(quick: bool) -> list[Figure]:
     everything = small_digits()
     radii = {norm: radius_by_rule(everything, norm) for norm in ("linf", "l2")}
     subject = everything.head(count)
-    present = installed()
-    figures = []
+    parts, figures = Parts("queries", quick), []
     for case in cases(radii):
-        peers = {name: work for name, work in case.peers.items() if name.partition(" ")[0] in present}
-        found: dict[str, list[Tensor]] = {name: [] for name in ("blindspots", *peers)}
-        for seed in range(rounds):
-            starts = starts_of(subject, seed)
-            found["blindspots"].append(ours(case, subject, starts, seed))
-            for name, work in peers.items():
-                torch.manual_seed(seed)
-                np.random.seed(seed)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    found[name].append(work(subject, starts, seed, case.radius))
-        figures += [_figure(case, found, share) for share in (0.5, 0.9)]
+        figures += parts.part(f"{case.name}-{case.norm}", lambda case=case: figures_of(case, subject, rounds))
+    parts.forget()
     return figures
+
+
+def figures_of(case: Case, subject: Subject, rounds: int) -> list[Figure]:
+    """The queries of all who have this attack."""
+    present = installed()
+    others = {name: work for name, work in case.peers.items() if name.partition(" ")[0] in present}
+    found: dict[str, list[Tensor]] = {name: [] for name in ("blindspots", *others)}
+    for seed in range(rounds):
+        starts = starts_of(subject, seed)
+        found["blindspots"].append(ours(case, subject, starts, seed))
+        for name, work in others.items():
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found[name].append(work(subject, starts, seed, case.radius))
+    return [_figure(case, found, share) for share in (0.5, 0.9)]
 
 
 def radius_by_rule(subject: Subject, norm: str) -> float:
