@@ -90,7 +90,7 @@ def ablation(steps: int) -> tuple[Setting, ...]:
         Setting("sum, tau 0.005", StAdv(tau=0.005, **fixed)),
         Setting("sum, tau 0.0001", StAdv(tau=1e-4, **fixed)),
         *(
-            Setting(f"sum, smoothed over {sides:g} image sides", StAdv(**{**fixed, "smoothing": sides}))
+            Setting(f"sum, smoothing {sides:g}", StAdv(**{**fixed, "smoothing": sides}))
             for sides in (0.25, 0.5, 1.0, 2.0)
         ),
         Setting("mean", StAdv(flow_loss="mean", **fixed)),
@@ -103,7 +103,7 @@ def ablation(steps: int) -> tuple[Setting, ...]:
         Setting("global, von Neumann neighbours", StAdv(neighbours="von_neumann", **loose)),
         Setting("global, Adam", StAdv(solver="adam", **loose)),
         Setting("sum, tau halved from 0.05 until it succeeds", StAdv(steps=steps, smoothing=0.0)),
-        Setting("the same, smoothed over 1 image side (the default)", StAdv(steps=steps)),
+        Setting("the same, smoothing 1 (the default)", StAdv(steps=steps)),
     )  # fmt: skip
 
 

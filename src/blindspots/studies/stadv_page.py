@@ -139,9 +139,9 @@ def ablation(lines: list[tuple[str, dict[str, Values]]]) -> list[Block]:
             "As a sum over the image the flow loss at tau = 0.05 is stiffer than the margin of many images; zero "
             "padding makes even a shift expensive. A start from N(0,1) tears the image before the search begins: "
             "compare what it gains untargeted and targeted. That the solver ended by itself says nothing of success. "
-            "L-BFGS begins with the identity, as usual, but where a line says smoothed: there its first inverse "
-            "Hessian is that of a smooth flow, and it finds the shifts, which cost the flow loss nothing and which "
-            "it does not come to in 200 evaluations otherwise."
+            "L-BFGS begins with the identity, as usual, but where a line says smoothing: there its first inverse "
+            "Hessian is that of a smooth flow, and it finds the shifts, which cost the flow loss nothing and to which "
+            "it does not come in 200 evaluations otherwise."
         ),
         Table("Targeted and untargeted runs of the same images, setting by setting", columns, rows),
     ]
