@@ -160,7 +160,7 @@ def test_the_versions_hold_the_published_attacks_in_order(monkeypatch: pytest.Mo
     assert standard["square"] == Square("8/255", queries=5000, schedule=10_000)
     plus = {member.name: member.attack for member in AutoAttack("8/255", version="plus").members()}
     assert list(plus) == ["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
-    assert plus["fab"] == FAB("8/255", restarts=5, keep="first")
+    assert plus["fab"] == FAB("8/255", restarts=5, rivals=9, keep="first")
     assert plus["fab-t"] == fab_t
     monkeypatch.delitem(ATTACKS, "apgd-t")
     with pytest.raises(BlindspotsError, match="version standard needs the attack 'apgd-t'"):
