@@ -97,7 +97,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "boundary": [{"norm": "l2", "keep": "smallest"}],
     "hopskipjump": [{"norm": "l2", "keep": "smallest"}],
     "geoda": [{"norm": "l2", "keep": "smallest"}],
-    "brendel-bethge": [{"norm": "l2", "restarts": 2, "polish": 0}, {"norm": "linf", "restarts": 1, "polish": 0}],
+    "brendel-bethge": [
+        {"norm": "l2", "restarts": 2, "polish": 0, "momentum": 0.0},
+        {"norm": "linf", "restarts": 1, "polish": 0},
+    ],
     "simba": [{"norm": "l2", "basis": "dct", "loss": "margin"}],
     "deepfool": [{"norm": "l2", "rivals": 2, "polish": 0}],
     "fab": [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ..attack import Attack
 from ..decisions import begin, bisect
 from ..descend import march
+from ..errors import BlindspotsError
 from ..geometry import NORMS, BallName
 from ..lazy import torch
 from ..objectives import Margin, Objective
@@ -36,8 +37,8 @@ ASTRAY = 0.01
 
 @dataclass(frozen=True)
 class BrendelBethge(Attack):
-    """Begin where the goal is reached, at the boundary, and walk along it: from x + y with the margin f, its gradient g
-    and the reach r of the image,
+    """Begin where the goal is reached, at the boundary, and walk along it: from x + y with the margin f, the mean g of
+    its gradients on the way, of which the last has the share 1 - momentum, and the reach r of the image,
 
         z = argmin ||z||_p  subject to  f + <g, z - y> <= 0,  ||z - y||_2 <= r,  0 <= x + z <= 1.
 
@@ -71,6 +72,8 @@ class BrendelBethge(Attack):
     """Noise images tried as a start, where none is given."""
     bisections: int = 10
     """Halvings of the way from the start to the boundary."""
+    momentum: float = 0.5
+    """Share that earlier gradients keep in the normal of the boundary: the last alone knows one side of a kink."""
     restarts: int = 0
     """How often it begins anew, from another noise image; the smallest success of all counts."""
     polish: int = 3
@@ -79,8 +82,10 @@ class BrendelBethge(Attack):
     def __post_init__(self) -> None:
         one_of(self, "norm", self.norms)
         read_radius(self, self.norm)
-        at_least(self, steps=1, draws=0, bisections=0, restarts=0, polish=0)
+        at_least(self, steps=1, draws=0, bisections=0, restarts=0, polish=0, momentum=0)
         above(self, reach=0)
+        if not self.momentum < 1:
+            raise BlindspotsError(f"BrendelBethge.momentum must lie in [0, 1), got {self.momentum}")
 
     @property
     def rule(self) -> Keep:
@@ -124,11 +129,9 @@ class BrendelBethge(Attack):
         ) -> tuple[Tensor, dict[str, Tensor]]:
             assert answer.gradient is not None
             taken, reach = self._weigh(oracle, theta, answer.loss, state)
-            chosen = per_row(taken, theta)
-            base, slope = (
-                torch.where(chosen, theta, state["base"]),
-                torch.where(chosen, answer.gradient, state["slope"]),
-            )
+            chosen, first = per_row(taken, theta), per_row(torch.isinf(state["gap"]), theta)
+            mean = torch.where(first, answer.gradient, torch.lerp(answer.gradient, state["slope"], self.momentum))
+            base, slope = torch.where(chosen, theta, state["base"]), torch.where(chosen, mean, state["slope"])
             gap = torch.where(taken, answer.loss, state["gap"])
             y = base - oracle.images
             # What is to be made up for, and a little more.
