@@ -1,12 +1,12 @@
 """Parts of long benchmarks, kept until the whole is done: one that was broken off goes on where it stopped.
 
-What is kept holds for the same sources, on the same processor, with the same torch; it is gone once the benchmark ends.
+What is kept holds for the same sources, processor and versions; it is gone once the benchmark ends.
 """
 
 from __future__ import annotations
 
 import hashlib
-import platform
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,6 +20,7 @@ from blindspots.cache import cache_directory
 from blindspots.studies.notebook import Notebook
 
 from .measure import Figure
+from .page import machine
 
 
 class Parts:
@@ -55,8 +56,8 @@ class Parts:
 
 
 def _fingerprint() -> str:
-    """Of the sources, the processor and torch."""
-    told = hashlib.sha256(f"{platform.processor()} {platform.machine()} {torch.__version__}".encode())
+    """Of the sources, the processor and the versions."""
+    told = hashlib.sha256(json.dumps(machine()).encode())
     for folder in (Path(__file__).parent, Path(blindspots.__file__).parent):
         for file in sorted(folder.rglob("*.py")):
             told.update(file.relative_to(folder).as_posix().encode() + file.read_bytes())
