@@ -30,6 +30,7 @@ ATTACKS: list[Attack] = [
     *(FAB(LARGEST[norm], norm=norm, steps=20, eta=1.01) for norm in ("linf", "l2", "l1")),
     FAB(LARGEST["l2"], norm="l2", steps=20, restarts=2, one_by_one=True),
     *(PDPGD(LARGEST[norm], norm=norm, steps=200) for norm in ("linf", "l2", "l1")),
+    PDPGD(LARGEST["l1"], norm="l1", steps=200, inner=0),
     SigmaZero(LARGEST["l0"]),
     *(BrendelBethge(LARGEST[norm], norm=norm, steps=40) for norm in ("l2", "linf", "l1")),
 ]
@@ -37,7 +38,8 @@ NEAR = 1e-3
 
 
 def name(attack: Any) -> str:
-    return f"{attack.name}-{getattr(attack, 'norm', attack.norms[0])}{'-t' * getattr(attack, 'one_by_one', False)}"
+    kind = "-t" * getattr(attack, "one_by_one", False) + "-exact" * (getattr(attack, "inner", 1) == 0)
+    return f"{attack.name}-{getattr(attack, 'norm', attack.norms[0])}{kind}"
 
 
 def needed(slope: Tensor, gap: float, x: Tensor, norm: str) -> float:
@@ -113,6 +115,20 @@ def test_the_distance_to_the_boundary_is_found(attack: Any, classes: int, tight:
     assert result.success.all()
     assert (result.size[norm] >= distance * (1 - 1e-9)).all(), "nearer than the boundary"
     torch.testing.assert_close(result.size[norm], distance, rtol=NEAR, atol=0)
+
+
+def test_proximal_steps_lead_to_the_exact_shrinkage() -> None:
+    """d minimises pull ||d||_1 + sum_i metric_i (d_i - moved_i)^2 / 2: from above at first, exactly in the end."""
+    draw = torch.Generator().manual_seed(2)
+    moved = torch.randn(5, 1, 4, 4, generator=draw, dtype=torch.float64)
+    metric = 0.2 + torch.rand(5, 1, 4, 4, generator=draw, dtype=torch.float64)
+    pull = torch.linspace(0.05, 1.0, 5, dtype=torch.float64)
+    exact = moved.sign() * (moved.abs() - pull.view(-1, 1, 1, 1) / metric).clamp(min=0)
+    few, many = (PDPGD(9.0, norm="l1", inner=n)._shrink(moved, pull, metric) for n in (5, 400))
+    torch.testing.assert_close(PDPGD(9.0, norm="l1", inner=0)._shrink(moved, pull, metric), exact)
+    torch.testing.assert_close(many, exact, rtol=1e-9, atol=1e-9)
+    assert (few.abs() >= exact.abs() - 1e-12).all()
+    assert (few.abs() > exact.abs() + 1e-3).any()
 
 
 def test_thinned_changes_are_all_needed() -> None:

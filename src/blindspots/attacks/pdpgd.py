@@ -40,8 +40,9 @@ class PDPGD(Attack):
 
     Cost: steps + 2 polish + 2 forwards and steps + polish backwards.
     Source: Matyasko and Chau 2021, arXiv:2106.01538.
-    Differs from the paper: the inner problem is solved exactly, not by a few proximal steps; the smallest success is
-    brought to the nearest point of the boundary at the end (`polish`), from which the steps of Adam keep some way off.
+    Differs from the paper: in l2 and linf the inner problem is solved exactly; in l1 by a few proximal steps as there
+    (`inner`), since its exact solution wipes out all values of a small scale. The smallest success is brought to the
+    nearest point of the boundary at the end (`polish`), from which the steps of Adam keep some way off.
     """
 
     name: ClassVar[str] = "pdpgd"
@@ -61,13 +62,15 @@ class PDPGD(Attack):
     """First step of the logarithm of the multiplier; it falls to a tenth linearly."""
     ratio: float = 0.01
     """First l_0 / l_1."""
+    inner: int = 5
+    """In l1, proximal steps of the inner problem; 0 solves it exactly."""
     polish: int = 3
     """Steps made at the end to the nearest point of the boundary, then forwards on the line to the image."""
 
     def __post_init__(self) -> None:
         one_of(self, "norm", self.norms)
         read_radius(self, self.norm)
-        at_least(self, steps=1, polish=0)
+        at_least(self, steps=1, inner=0, polish=0)
         above(self, rate=0, dual_rate=0, ratio=0)
 
     @property
@@ -116,12 +119,19 @@ class PDPGD(Attack):
     def _shrink(self, moved: Tensor, pull: Tensor, metric: Tensor) -> Tensor:
         """argmin_d pull ||d||_p + sum_i metric_i (d_i - moved_i)^2 / 2: in closed form but for one number an image.
 
-        In l2 that is s = ||d||_2, with d_i = s metric_i moved_i / (s metric_i + pull); in linf the largest |d_i|, above
-        which metric_i (|moved_i| - s) add up to the pull.
+        In l1 each value is shrunk by pull / metric_i; or by `inner` proximal steps of length 1 / max_i metric_i from
+        moved, each of which shrinks all values by as much. In l2 that number is s = ||d||_2, with d_i =
+        s metric_i moved_i / (s metric_i + pull); in linf the largest |d_i|, above which metric_i (|moved_i| - s) add up
+        to the pull.
         """
         off, size = per_row(pull, moved), moved.abs()
+        if self.norm == "l1" and not self.inner:
+            return _soft(moved, off / metric)
         if self.norm == "l1":
-            return moved.sign() * (size - off / metric).clamp(min=0)
+            top, d = per_row(metric.flatten(1).amax(1), moved), moved
+            for _ in range(self.inner):
+                d = _soft(d - metric / top * (d - moved), off / top)
+            return d
         low, high = torch.zeros_like(pull), NORMS[self.norm].size(moved)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
@@ -135,3 +145,8 @@ class PDPGD(Attack):
         if self.norm == "l2":
             return s * metric * moved / (s * metric + off)
         return moved.sign() * torch.minimum(size, s)
+
+
+def _soft(values: Tensor, off: Tensor) -> Tensor:
+    """Each value brought nearer to 0 by `off`, at most to 0."""
+    return values.sign() * (values.abs() - off).clamp(min=0)

@@ -51,14 +51,20 @@ class UNet(nn.Module):
         for level in reversed(range(levels)):
             before = widths[level] * (2 if skips and level < levels - 1 else 1)
             after = last if level == 0 else widths[level - 1]
-            part = [nn.ReLU(inplace=True), nn.ConvTranspose2d(before, after, 4, 2, 1), _norm("none" if level == 0 else norm, after)]
+            part = [
+                nn.ReLU(inplace=True),
+                nn.ConvTranspose2d(before, after, 4, 2, 1),
+                _norm("none" if level == 0 else norm, after),
+            ]
             self.up.append(nn.Sequential(*part, *([nn.Dropout(dropout)] if dropout and levels - 3 <= level else [])))
         self.first = nn.Conv2d(channels, fine, 3, padding=1) if fine and skips else None
         self.last = None
         if fine:
             both = fine * (2 if skips else 1)
             self.last = nn.Sequential(
-                nn.ReLU(inplace=True), nn.Conv2d(both, fine, 3, padding=1), nn.ReLU(inplace=True),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(both, fine, 3, padding=1),
+                nn.ReLU(inplace=True),
                 nn.Conv2d(fine, channels, 3, padding=1),
             )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..attacks import PGD, DeepFool
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Size:
-    """Epochs of the victim, of each system, of what is compared with S2 and of changes for all images; images of uap
-    and its passes; images attacked one by one; images of a fit; epochs of joint training, and images it is judged on.
+    """Epochs of the victim, of each system, of what is compared with S2, and of changes for all images; images of uap
+    and its passes; images attacked one by one; images of a fit; epochs of joint training, and images it is judged on;
+    epochs of the other network, and of the systems fitted to it.
     """
 
     victim: float
@@ -45,10 +46,12 @@ class Size:
     images: int | None
     joint: int
     checked: int
+    other: int
+    refit: float
 
 
-QUICK = Size(2, 1, 0.5, 1, 500, 2, 200, None, 1, 200)
-FULL = Size(4, 4, 2, 2, 2000, 5, 1000, None, 3, 1000)
+QUICK = Size(2, 1, 0.5, 1, 500, 2, 200, None, 1, 200, 1, 0.1)
+FULL = Size(4, 4, 1.5, 1, 2000, 5, 1000, None, 2, 1000, 1, 2)
 
 # Mean l2 sizes that the report gives for S1, S2 and S3 on MNIST, and the radius of joint training.
 SIZES = {"S1": 2.7, "S2": 2.4, "S3": 2.5}
@@ -80,10 +83,10 @@ def lines(size: Size, **network: int) -> tuple[Line, ...]:
         Line("S1: the image, sigmoid", Direct(aim=0.97 * s1, **common), 0.72, s1),
         Line("S2: held change, tanh", Thresholded(s2, "l2", **common), 0.8, s2),
         Line("S4: discriminator", Discriminated(1.0, weight=0.0, realism=1.0, **common)),
-        Line("AdvGAN", Discriminated(0.3, **common)),
         Line("S3: from fixed noise", FixedNoise(s3, "l2", **{**common, "epochs": size.noise}), 25.0, s3),
         Line("universal PGD", UniversalPGD(s3, "l2", epochs=size.noise)),
         Line("UAP", UAP(s3, "l2", epochs=size.passes, rate=1.0)),
+        Line("AdvGAN, shorter", Discriminated(0.3, **short)),
         Line("S1 with tanh, shorter", Direct(aim=0.97 * s1, head="tanh", **short)),
         Line("S2, shorter", Thresholded(s2, "l2", **short)),
         Line("S2 with sigmoid, shorter", Thresholded(s2, "l2", head="sigmoid", **short)),
@@ -108,11 +111,13 @@ class GapStudy(Study):
         victim = self.train(book, "train-victim", self._settings())
         found = {line.name: (line, *self._fitted(book, line)) for line in lines(self.size)}
         attacked = self._attacked(book)
+        other = self._other(book)
         floor = self._floor(book)
         joint = self._joint(book)
         return [
             *page.systems(victim, [(line, values) for line, values, _ in found.values()], attacked),
             *page.shown({name: tensors for name, (_, _, tensors) in found.items()}),
+            *page.other(*other),
             *page.floor(floor),
             *page.joint(joint, JOINT),
         ]
@@ -128,16 +133,17 @@ class GapStudy(Study):
         }
         return TrainSettings(**{**given, **changes})
 
-    def _fitted(self, book: Notebook, line: Line) -> tuple[Values, dict[str, Tensor]]:
-        """Fit on the training images, measure on all test images; the file stays in the folder."""
+    def _fitted(self, book: Notebook, line: Line, victim: str = "train-victim") -> tuple[Values, dict[str, Tensor]]:
+        """Fit to a network on the training images, measure on all test images; the file stays in the folder."""
+        name = line.file + victim.removeprefix("train-victim")
 
         def work() -> tuple[Values, dict[str, Tensor]]:
-            model, file = self.model(book, "train-victim"), book.path / "perturbations" / f"{line.file}.safetensors"
+            model, file = self.model(book, victim), book.path / "perturbations" / f"{name}.safetensors"
             training, started = self.images("train"), time.perf_counter()
             if isinstance(line.method, UAP):
                 done = line.method.fit(model, training, seed=self.seed, limit=self.size.uap)
             else:
-                saved = book.path / f"{line.file}.checkpoint"
+                saved = book.path / f"{name}.checkpoint"
                 done = line.method.fit(model, training, seed=self.seed, limit=self.size.images, checkpoint=saved)
             spent = time.perf_counter() - started
             done.perturbation.save(file)
@@ -146,7 +152,20 @@ class GapStudy(Study):
             kept = {"clean": chosen.images, "changed": done.perturbation.apply(chosen.images)}
             return {**values, "fit": spent, "backwards": done.backwards}, kept
 
-        return book.cell(f"fit-{line.file}", plain(line.method) | {"limit": self.size.images}, work)
+        return book.cell(f"fit-{name}", plain(line.method) | {"limit": self.size.images}, work)
+
+    def _other(self, book: Notebook) -> tuple[str, Values, list[tuple[Line, Values]]]:
+        """The systems of the report and the changes for all images on another network, of another kind."""
+        network = "resnet20" if self._settings().network == "small-cnn" else "small-cnn"
+        victim = f"train-victim-{network}"
+        trained = self.train(book, victim, self._settings(network=network, epochs=self.size.other))
+        half = self.size.refit / 2
+        chosen = [
+            line
+            for line in lines(replace(self.size, fit=self.size.refit, noise=half, passes=1))
+            if line.size is not None or line.name in ("universal PGD", "UAP")
+        ]
+        return network, trained, [(line, self._fitted(book, line, victim)[0]) for line in chosen]
 
     def _attacked(self, book: Notebook) -> list[tuple[str, Values]]:
         """Attacks of single images at the size of S2, and their cost."""

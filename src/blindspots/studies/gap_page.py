@@ -61,6 +61,32 @@ def systems(victim: Values, found: Sequence[tuple[Line, Values]], attacked: list
     ]
 
 
+def other(network: str, trained: Values, found: Sequence[tuple[Line, Values]]) -> list[Block]:
+    """The figures of the report on a network of another kind."""
+    rows = [
+        (
+            line.name,
+            "–" if line.accuracy is None else f"{line.accuracy} %",
+            rate(values["right"], values["of"]),
+            "–" if line.size is None else str(line.size),
+            number(values["l2"]),
+            number(values["most"]),
+            duration(values["fit"]),
+        )
+        for line, values in found
+    ]
+    columns = ("what", "accuracy: report", "here", "size: report", "mean l2", "largest l2", "fit")
+    return [
+        Title("The same on another network"),
+        Paragraph(
+            "The report does not say which network it fools. How far a change of a given size gets depends on it more "
+            f"than on the system: this is {network}, of {percent(trained['accuracy'])} test accuracy. The two are as "
+            "accurate, and differ most where one change is for all images."
+        ),
+        Table("Accuracy of the other network on the changed test images", columns, rows),
+    ]
+
+
 def shown(tensors: dict[str, dict[str, Tensor]]) -> list[Block]:
     """Some images as each system changes them, and the changes."""
     first = next(iter(tensors.values()))["clean"]
