@@ -52,6 +52,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stadv, "ablation", lambda steps: (every(steps)[0], every(steps)[9], every(steps)[-1]))
     lines = gap.lines
     monkeypatch.setattr(gap, "QUICK", gap.Size(2, 0.2, 0.2, 1, 20, 1, 4, 40, 1, 4, 1, 0.1))
+    monkeypatch.setattr(gap, "OTHER", {"small-cnn": "lenet"})
     monkeypatch.setattr(gap, "lines", lambda size: [lines(size, width=2)[k] for k in (0, 1, 3, 5)])
     monkeypatch.setattr(szegedy, "QUICK", szegedy.Size(None, 3, 4, 1, steps=20))
     monkeypatch.setattr(szegedy, "NETS", (szegedy.NETS[0], szegedy.NETS[3]))

@@ -56,6 +56,8 @@ FULL = Size(4, 4, 1.5, 1, 2000, 5, 1000, None, 2, 1000, 1, 2)
 # Mean l2 sizes that the report gives for S1, S2 and S3 on MNIST, and the radius of joint training.
 SIZES = {"S1": 2.7, "S2": 2.4, "S3": 2.5}
 JOINT = 1.5
+# A network with batch norm beside one without, and the other way round.
+OTHER = {"small-cnn": "resnet20", "resnet20": "small-cnn"}
 SHOWN = 8
 
 
@@ -156,7 +158,7 @@ class GapStudy(Study):
 
     def _other(self, book: Notebook) -> tuple[str, Values, list[tuple[Line, Values]]]:
         """The systems of the report and the changes for all images on another network, of another kind."""
-        network = "resnet20" if self._settings().network == "small-cnn" else "small-cnn"
+        network = OTHER[self._settings().network]
         victim = f"train-victim-{network}"
         trained = self.train(book, victim, self._settings(network=network, epochs=self.size.other))
         half = self.size.refit / 2
