@@ -26,12 +26,12 @@ def gradients(subject: Subject, batch: int, channels_last: bool = False) -> Call
     return work
 
 
-def forwards(subject: Subject, batch: int) -> Callable[[], None]:
+def forwards(subject: Subject, batch: int, channels_last: bool = False) -> Callable[[], None]:
     """A forward of all images in batches."""
 
     def work() -> None:
         with torch.no_grad():
             for images in subject.images.split(batch):
-                subject.module(images)
+                subject.module(images.clone(memory_format=torch.channels_last) if channels_last else images)
 
     return work

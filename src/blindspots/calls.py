@@ -69,6 +69,9 @@ class Calls:
 
         `wanted` is told the logits, and says whether any row still needs a gradient; it is zero otherwise.
         """
+        copies = min(chunk.shape // (chunk.stop - chunk.fresh), ask.backwards)
+        if ask.dual is not None and copies > 1:
+            return self._ask_copies(live, objective, theta, chunk, ask, wanted, copies)
         rows, gradient = chunk.rows, ask.backwards > 0
         goal, clean = live.goal.take(rows), live.images[rows]
         with torch.set_grad_enabled(gradient):
@@ -88,6 +91,42 @@ class Calls:
                     value, slope = _nearest(goal.gaps(logits, rivals), leaf, ask.dual)
         slope = torch.zeros_like(leaf, requires_grad=False) if slope is None else slope
         return loss.detach(), logits.detach(), slope, value.detach()
+
+    def _ask_copies(
+        self,
+        live: Live,
+        objective: Objective,
+        theta: Tensor,
+        chunk: Chunk,
+        ask: Ask,
+        wanted: Callable[..., bool],
+        copies: int,
+    ) -> tuple[Tensor, ...]:
+        """`ask` for the nearest of k boundaries where few rows are left: the model batch is filled with copies of them.
+
+        Each copy looks at another class in the same backward, so that k / copies of them do. The answer is the same.
+        """
+        rows, count = chunk.new, chunk.stop - chunk.fresh
+        every = torch.arange(chunk.fresh, chunk.stop, device=theta.device).repeat(copies)
+        goal = live.goal.take(rows)
+        with torch.enable_grad():
+            leaf = theta[every].requires_grad_()
+            images = live.space.narrow(every).apply(leaf, slice(None))
+            logits = self._logits(images, chunk.shape, ask.exact)
+            first = logits[:count]
+            loss = objective(Point(first, goal, images[:count], live.images[rows], leaf[:count], live.rows[rows]))
+            value, slope = loss, None
+            if loss.requires_grad and wanted(first.detach(), goal, rows):
+                assert ask.dual is not None
+                rivals = goal.rivals(first, ask.backwards) if ask.classes is None else ask.classes[rows]
+                each = goal.take(torch.arange(count, device=theta.device).repeat(copies))
+                value, slope = _nearest_of_copies(each.gaps(logits, rivals.repeat(copies, 1)), leaf, ask.dual, copies)
+        slope = torch.zeros_like(theta[rows]) if slope is None else slope
+        before = chunk.fresh - chunk.start
+        return tuple(
+            torch.cat((part.new_zeros(before, *part.shape[1:]), part)) if before else part
+            for part in (loss.detach(), first.detach(), slope, value.detach())
+        )
 
     def points(self, live: Live, objective: Objective, owner: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Objective and logits of points (A, ...), each of a live row (A,), and whether they lie in the set."""
@@ -129,17 +168,44 @@ def _nearest(gaps: Tensor, leaf: Tensor, dual: Norm) -> tuple[Tensor, Tensor | N
 
     The first is taken where none has a finite gradient other than zero.
     """
-    gap, slope = gaps[:, 0], _gradient(gaps[:, 0], leaf, again=gaps.shape[1] > 1)
-    least = torch.full_like(gap, float("inf"))
+    found = _Nearest(dual)
     for number in range(gaps.shape[1]):
         value = gaps[:, number]
-        last = number + 1 == gaps.shape[1]
-        new = slope if number == 0 else _gradient(value, leaf, again=not last)
-        if new is None or slope is None:
-            continue
-        size = dual.size(new)
+        slope = _gradient(value, leaf, again=number + 1 < gaps.shape[1])
+        found.see(value, slope)
+    return found.gap, found.slope
+
+
+def _nearest_of_copies(gaps: Tensor, leaf: Tensor, dual: Norm, copies: int) -> tuple[Tensor, Tensor | None]:
+    """The same for leaf and gaps (copies * r, k), all copies of a row being alike: each gives other gradients."""
+    found, many = _Nearest(dual), gaps.shape[1]
+    parts = gaps.view(copies, -1, many)
+    for begin in range(0, many, copies):
+        classes = range(begin, min(begin + copies, many))
+        values = [parts[copy, :, number] for copy, number in enumerate(classes)]
+        slope = _gradient(torch.cat(values), leaf, again=begin + copies < many)
+        slopes = None if slope is None else slope.view(copies, -1, *slope.shape[1:])
+        for copy, value in enumerate(values):
+            found.see(value, None if slopes is None else slopes[copy])
+    return found.gap, found.slope
+
+
+class _Nearest:
+    """The nearest boundary of those seen so far, row by row."""
+
+    def __init__(self, dual: Norm) -> None:
+        self._dual, self._begun = dual, False
+        self.slope: Tensor | None = None
+
+    def see(self, value: Tensor, slope: Tensor | None) -> None:
+        """Another gap (r,) and its gradient (r, ...); the first is kept whatever it is."""
+        if not self._begun:
+            self._begun, self.gap, self.slope = True, value, slope
+            self._least = torch.full_like(value, float("inf"), requires_grad=False)
+        if slope is None or self.slope is None:
+            return
+        size = self._dual.size(slope)
         distance = torch.where(torch.isfinite(size), value.detach().abs() / size, float("nan"))
-        nearer = distance < least
-        least, gap = torch.where(nearer, distance, least), torch.where(nearer, value, gap)
-        slope = torch.where(nearer.view(-1, *[1] * (leaf.ndim - 1)), new, slope)
-    return gap, slope
+        nearer = distance < self._least
+        self._least, self.gap = torch.where(nearer, distance, self._least), torch.where(nearer, value, self.gap)
+        self.slope = torch.where(nearer.view(-1, *[1] * (slope.ndim - 1)), slope, self.slope)

@@ -65,7 +65,8 @@ class Population:
         return self._ledger.resting
 
     def compact(self) -> Tensor | None:
-        """Drop settled rows where that spares the model a sixteenth of its rows: those that go on (R',), or None.
+        """Drop settled rows where that spares the model a sixteenth of its rows, or where they are half of them, which
+        leaves room for copies in its batches: those that go on (R',), or None.
 
         The positions are empty when every row is settled. On an accelerator the count is read every few queries only,
         since reading it waits for the device; rows that settled meanwhile are judged no more and change nothing.
@@ -75,7 +76,8 @@ class Population:
             return None
         live = self.active.nonzero().squeeze(1)
         before = padded(len(self.rows), self._shapes)
-        if len(live) and before - padded(len(live), self._shapes) < max(1, before / 16):
+        spared = before - padded(len(live), self._shapes)
+        if spared < max(1, before / 16) and 2 * len(live) > len(self.rows):
             return None
         # Rows that are nearest to the goal share model batches: one whose rows all reach it needs no backward.
         live = live[self._ledger.margin[self.rows[live]].argsort(stable=True)]

@@ -9,9 +9,9 @@ from .. import halfspace
 from ..attack import Attack
 from ..errors import BlindspotsError
 from ..geometry import NORMS
+from ..judging import rounding
 from ..lazy import torch
 from ..objectives import Margin, Objective
-from ..optimisers.optimiser import per_row
 from ..polishing import polish
 from ..record import Keep
 from ..settings import at_least, one_of, read_radius
@@ -34,8 +34,9 @@ class DeepFool(Attack):
         j = argmin |f_j| / ||grad f_j||_q,    d = argmin ||d||_p over f_j + <grad f_j, d> = 0, x + r + d in [0, 1],
 
     where q is dual to p and j runs over the likeliest `rivals` other classes. While the boundary is far, r grows by
-    stride * d; where d is less than a third of r, by (1 + overshoot) * d, in the box. With a target the one boundary is
-    f = max_{j != t} z_j - z_t. On an affine network whole steps (stride = 1) are exact at once.
+    stride * d; where d is less than a third of r, by (1 + overshoot) * d, in the box, and by what clears the rounding
+    of the logits. With a target the one boundary is f = max_{j != t} z_j - z_t. On an affine network whole steps
+    (stride = 1) are exact at once.
 
     Cost: at most steps + 1 + polish forwards and rivals * steps backwards, steps with a target; an image ends its walk
     at its first success, after four steps as a rule.
@@ -88,17 +89,23 @@ class DeepFool(Attack):
     def search(self, oracle: Oracle) -> None:
         oracle.revive(rest=True)
         norm, theta = NORMS[self.norm], oracle.space.zero()
+        dual = NORMS[norm.dual]
         beyond = torch.full((len(theta),), self.overshoot, dtype=theta.dtype, device=theta.device)
         for _ in range(self.steps):
             answer = oracle.nearest(theta, norm, self.rivals)
             assert answer.gradient is not None
             oracle.step()
-            way = halfspace.step(self.norm, answer.gradient, answer.gap, theta)
-            near = norm.size(way) <= NEAR * norm.size(theta - oracle.images)
-            share = torch.where(near, 1 + beyond, self.stride if self.stride < 1 else 1 + self.overshoot)
+            gap, slope = answer.gap.clamp(min=0), dual.size(answer.gradient)
+            size = norm.size(theta - oracle.images)
+            near = gap <= NEAR * size * slope
+            # At the boundary itself rounding and curvature hold up a step that is a share of the way alone.
+            clear = beyond * LEAST * size * slope + 2 * rounding(answer.logits)
+            whole = (1 + beyond) * gap + clear
+            far = self.stride * gap if self.stride < 1 else (1 + self.overshoot) * gap + clear
             # What has not sufficed is doubled: at a kink the same step would be tried for ever.
             beyond = torch.where(near, (2 * beyond + LEAST).clamp(max=MOST), beyond)
-            theta = oracle.space.project(theta + per_row(share, theta) * way)
+            way = halfspace.step(self.norm, answer.gradient, torch.where(near, whole, far), theta)
+            theta = oracle.space.project(theta + way)
             going = oracle.compact()
             if going is not None:
                 if not len(going):
