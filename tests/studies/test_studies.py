@@ -53,7 +53,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = gap.lines
     monkeypatch.setattr(gap, "QUICK", gap.Size(2, 0.2, 0.2, 1, 20, 1, 4, 40, 1, 4, 1, 0.1))
     monkeypatch.setattr(gap, "OTHER", {"small-cnn": "lenet"})
-    monkeypatch.setattr(gap, "lines", lambda size: [lines(size, width=2)[k] for k in (0, 1, 3, 5)])
+    monkeypatch.setattr(gap, "lines", lambda size: [lines(size, width=2)[k] for k in (0, 1, 2, 4)])
     monkeypatch.setattr(szegedy, "QUICK", szegedy.Size(None, 3, 4, 1, steps=20))
     monkeypatch.setattr(szegedy, "NETS", (szegedy.NETS[0], szegedy.NETS[3]))
     monkeypatch.setattr(intriguing, "QUICK", intriguing.Size(None, 3, 4, 2, 1, steps=20))

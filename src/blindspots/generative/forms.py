@@ -19,8 +19,10 @@ class Form:
     """From answers a = G(x) (B, C, H, W), unbounded, to images x' in [0, 1].
 
     Free (`radius` None): x' = sigmoid(a), or with tanh x' = clamp(x + tanh(a)).
-    Held: x' = clamp(x + d), where in linf d = radius * head(a), and in l2 d = s * head(a) with `exact` the s at which
-    ||x' - x|| = radius (or all of the box is used up), else the paper's s = min(1, radius / ||head(a)||).
+    Held in linf: between the ends of ball and box, lo = max(x - radius, 0) and hi = min(x + radius, 1), x' = lo + (hi -
+    lo) (1 + tanh(a)) / 2, or with sigmoid x' = x + (hi - x) sigmoid(a), so that no gradient is lost to the box.
+    Held in l2: x' = clamp(x + s * head(a)), with `exact` the s at which ||x' - x|| = radius (or all of the box is used
+    up), else the paper's s = min(1, radius / ||head(a)||).
     """
 
     head: Head
@@ -31,15 +33,17 @@ class Form:
     def __call__(self, answers: Tensor, images: Tensor) -> Tensor:
         d = answers.tanh() if self.head == "tanh" else answers.sigmoid()
         if self.radius is None:
-            return d if self.head == "sigmoid" else (images + d).clamp(0, 1)
-        return (images + self.change(d, images)).clamp(0, 1)
+            from .inward import into_box
 
-    def change(self, d: Tensor, images: Tensor) -> Tensor:
-        """The held change of what the head gave."""
-        assert self.radius is not None
+            return d if self.head == "sigmoid" else into_box(images + d)
         if self.norm == "linf":
-            return self.radius * d
-        return filled(d, images, self.radius) if self.exact else shortened(d, self.radius)
+            high = (images + self.radius).clamp(max=1)
+            if self.head == "sigmoid":
+                return images + (high - images) * d
+            low = (images - self.radius).clamp(min=0)
+            return low + (high - low) * (1 + d) / 2
+        change = filled(d, images, self.radius) if self.exact else shortened(d, self.radius)
+        return (images + change).clamp(0, 1)
 
 
 def shortened(d: Tensor, radius: float) -> Tensor:

@@ -10,6 +10,7 @@ from torch import nn
 from ..geometry import NORMS
 from ..universal.perturbation import onto_ball
 from .forms import brought, shortened
+from .inward import into_box
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +51,9 @@ class FromNoise(nn.Module):
         return brought(d, form.radius) if form.exact else shortened(d, form.radius)
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images + self.delta()).clamp(0, 1)
+        changed = images + self.delta()
+        # In linf tanh ends where its gradient vanishes, if the box stops that of all values that go too low.
+        return into_box(changed) if self.form.norm == "linf" else changed.clamp(0, 1)
 
 
 class Free(nn.Module):
@@ -61,7 +64,7 @@ class Free(nn.Module):
         self.delta = nn.Parameter(torch.zeros(1, *shape))
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images + self.delta).clamp(0, 1)
+        return into_box(images + self.delta)
 
 
 class Steepest(torch.optim.Optimizer):

@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 class Thresholded(Generator):
     """A network makes the change, held to a radius: x' = clamp(x + d) with ||x' - x|| <= radius for every image.
 
-    Only the victims' loss is minimised. In linf d = radius * tanh(G(x)). In l2 G(x) gives the direction; with `exact`
+    Only the victims' loss is minimised. In linf x' lies between the ends lo and hi of ball and box, where tanh(G(x))
+    says, x' = lo + (hi - lo) (1 + tanh(G(x))) / 2. In l2 G(x) gives the direction; with `exact`
     the whole radius is used, after the box has cut off what it must.
 
     Cost: a pass of G, no call of the model.
     Source: system S2 of the report of 2017 that preceded Poursaeed, Katsman, Gao, Belongie 2018, "Generative
     adversarial perturbations", arXiv:1712.02328, and its section 3.1.
     Differs from the paper: in l2 `exact`; without it d = tanh(G(x)) * min(1, radius / ||tanh(G(x))||_2), as there. In
-    linf the paper scales the whole change to the radius; here no value of it can be larger.
+    linf the paper scales the whole change to the radius and then cuts it off at the box, which on black grounds stops
+    every gradient.
     """
 
     name: ClassVar[str] = "thresholded"
