@@ -188,6 +188,20 @@ def test_deepfool_goes_further_by_the_overshoot() -> None:
     torch.testing.assert_close(result.size["l2"], 1.02 * distances(layer, images, labels, "l2"), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_deepfool_leaves_a_boundary_that_rounding_holds_it_on(norm: Any) -> None:
+    """Without an overshoot a step ends where the gap is rounding, and a share of what is left leads nowhere."""
+    model, images, labels, layer = problem(3, False)
+    model.module.float()
+    found = DeepFool(LARGEST[norm], norm=norm, overshoot=0, polish=0)(
+        Classifier(model.module, classes=3, batch=4), images.float(), labels
+    )
+    assert found.success.all()
+    assert int(found.steps.max()) <= 8
+    expected = distances(layer.double(), images, labels, norm)
+    torch.testing.assert_close(found.size[norm], expected, rtol=1e-3, atol=0)
+
+
 def test_polishing_pulls_a_success_to_the_boundary_and_stays_clear_of_it() -> None:
     model, images, labels, layer = problem(3, False)
     distance = distances(layer, images, labels, "l2")

@@ -363,6 +363,38 @@ def test_nearest_is_the_boundary_of_least_gap_over_gradient() -> None:
             assert answer.gradient.flatten(1).tolist() == [[1.0, -1.0, 0.0]] * 2
 
 
+@pytest.mark.parametrize("batch", [1, 3, 4, 7, 16])
+def test_few_rows_fill_the_batch_with_copies_that_look_at_other_classes(batch: int) -> None:
+    """The same answers and counts as one image at a time, in fewer backwards of the model."""
+    draw = torch.Generator().manual_seed(1)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 6)).double()
+    for weight in net.parameters():
+        weight.data = torch.randn(weight.shape, generator=draw, dtype=torch.float64)
+    backwards = []
+    net[3].register_full_backward_hook(lambda *_: backwards.append(1))
+    images = torch.rand(5, 1, 2, 3, generator=draw, dtype=torch.float64)
+    goal = Goal(net(images).argmax(1))
+
+    def ask(rows: slice, batch: int) -> Any:
+        part = images[rows]
+        o = Oracle(
+            Classifier(net, classes=6, batch=batch), part, Goal(goal.labels[rows]), Additive(part, "l2", 1.0), Margin(),
+            key(0, torch.arange(len(part))), keep="smallest",
+        )  # fmt: skip
+        o.judge_clean()
+        backwards.clear()
+        answer = o.nearest(part, NORMS["l2"], 5)
+        assert o.record.backwards.tolist() == [5] * len(part)
+        return answer, len(backwards)
+
+    whole, calls = ask(slice(0, 5), batch)
+    alone = [ask(slice(row, row + 1), 1)[0] for row in range(5)]
+    torch.testing.assert_close(whole.gap, torch.cat([a.gap for a in alone]), rtol=1e-12, atol=0)
+    torch.testing.assert_close(whole.gradient, torch.cat([a.gradient for a in alone]), rtol=1e-12, atol=1e-15)
+    # Of the classes, two at a time where 2 rows are left for a batch of 4, three where 5 are for one of 16, and so on.
+    assert calls == {1: 25, 3: 10, 4: 7, 7: 5, 16: 2}[batch]
+
+
 def test_nearest_counts_gradients_that_are_not_finite() -> None:
     class Broken(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

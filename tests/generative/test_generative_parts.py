@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import blindspots as bs
 from blindspots import BlindspotsError, Classifier
 from blindspots.generative.forms import Form, filled, shortened
+from blindspots.generative.inward import into_box
 from blindspots.generative.makers import discriminator
 from blindspots.generative.victims import Victims, aims
 from blindspots.goal import Goal
@@ -117,6 +118,31 @@ def test_forms_hold_their_radius_and_a_sigmoid_only_adds() -> None:
     torch.testing.assert_close(shortened(d, 0.5).flatten(1).norm(dim=1), torch.full((3,), 0.5))
     assert torch.equal(shortened(d, 100.0), d)
     torch.testing.assert_close(Form("sigmoid", "l2", None)(answers, x), answers.sigmoid())
+
+
+def test_a_change_held_in_linf_reaches_all_of_ball_and_box_and_is_never_stuck() -> None:
+    """Where a bound of the box is near, the change spans what is left; clamp(x + radius tanh(a)) would rest there."""
+    x = torch.tensor([0.0, 0.1, 0.5, 1.0], dtype=torch.float64).view(1, 1, 2, 2)
+    low, high = Form("tanh", "linf", 0.3)(torch.full_like(x, -40), x), Form("tanh", "linf", 0.3)(x + 40, x)
+    torch.testing.assert_close(low.flatten(), torch.tensor([0.0, 0.0, 0.2, 0.7], dtype=torch.float64))
+    torch.testing.assert_close(high.flatten(), torch.tensor([0.3, 0.4, 0.8, 1.0], dtype=torch.float64))
+    for head in ("tanh", "sigmoid"):
+        answers = torch.linspace(-2, 2, 4, dtype=torch.float64).view(1, 1, 2, 2).requires_grad_()
+        form = Form(head, "linf", 0.3)  # type: ignore[arg-type]
+        assert torch.autograd.gradcheck(lambda a, form=form: form(a, x), (answers,))
+        form(answers, x.clamp(max=0.9)).sum().backward()
+        assert answers.grad is not None
+        assert (answers.grad > 1e-3).all()
+
+
+def test_into_box_is_clamp_and_stops_what_leads_further_out() -> None:
+    values = torch.tensor([-1.0, -1.0, 0.0, 0.4, 1.0, 2.0, 2.0], requires_grad=True)
+    boxed = into_box(values)
+    assert torch.equal(boxed, values.clamp(0, 1))
+    # Descent moves against the gradient: up where it is negative.
+    (boxed * torch.tensor([-1.0, 1.0, 1.0, 3.0, -1.0, 1.0, -1.0])).sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [-1.0, 0.0, 0.0, 3.0, 0.0, 1.0, 0.0]
 
 
 def test_losses_are_those_of_the_papers(victim) -> None:
