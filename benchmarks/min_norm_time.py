@@ -4,7 +4,8 @@ The time of an attack over that of its own forwards and backwards in a plain loo
 turns, on the small network for MNIST trained on images as they are. The attack runs in the model batch and the memory
 format that blindspots chose, as it does for a user, and the plain loop in the same; what it comes to in plain batches
 of 32 is beside it. A batch that is not full costs as much as a full one there, so where images leave one by one the
-rest of the last batch is part of what is measured.
+rest of the last batch is part of what is measured, and so is a batch whose gradient one of its images alone needs; the
+radii are such that not all images fall at once.
 
 And DeepFool against the others', which are given the same 50 steps: with all images at once, as they come, and in the
 batches that blindspots chose.
@@ -36,7 +37,7 @@ TIMED: dict[str, Attack] = {
     "DeepFool, l2": bs.DeepFool(LARGEST["l2"]),
     "FMN, l2, 40 steps": bs.FMN(LARGEST["l2"], steps=40),
     "FMN, linf, 40 steps": bs.FMN(LARGEST["linf"], norm="linf", steps=40),
-    "APGD, linf, 40 steps": bs.APGD(0.3, steps=40),
+    "APGD, linf, 40 steps": bs.APGD(0.1, steps=40),
     "FAB, linf, 10 steps": bs.FAB(LARGEST["linf"], steps=10),
     "Square, linf, 200 queries": bs.Square(0.1, queries=200),
     "CW, l2, 3 runs of 20 steps": bs.CW(LARGEST["l2"], steps=20, rounds=3),

@@ -188,15 +188,20 @@ def _repainted(ball: Additive, theta: Tensor, side: int, keys: Tensor) -> Tensor
     inside, _, _ = window(draw[:, :2], side, height, width)
     up = draw[:, 3:] < 0.5
 
-    def painted(up: Tensor) -> Tensor:
-        return torch.where(inside & up.view(-1, channels, 1, 1), high, torch.where(inside, low, theta))
+    def painted(rows: Tensor | slice, up: Tensor) -> Tensor:
+        chosen = torch.where(up.view(-1, channels, 1, 1), high[rows], low[rows])
+        return torch.where(inside[rows], chosen, theta[rows])
 
-    trial = painted(up)
+    trial = painted(slice(None), up)
     # At most one choice of signs changes nothing; any of the others is then drawn instead, all equally likely.
     mask = 1 + (draw[:, 2] * (2 ** min(channels, 20) - 1)).long()
     other = up ^ (mask.unsqueeze(1) >> torch.arange(channels, device=mask.device) & 1).bool()
     same = (trial == theta).flatten(1).all(1)
-    return torch.where(same.view(-1, 1, 1, 1), painted(other), trial)
+    if same.device.type == "cpu":
+        rows = same.nonzero().squeeze(1)
+        trial[rows] = painted(rows, other[rows])
+        return trial
+    return torch.where(same.view(-1, 1, 1, 1), painted(slice(None), other), trial)
 
 
 def _mass(values: Tensor, power: int) -> Tensor:
