@@ -51,20 +51,27 @@ class FromNoise(nn.Module):
         return brought(d, form.radius) if form.exact else shortened(d, form.radius)
 
     def forward(self, images: Tensor) -> Tensor:
-        changed = images + self.delta()
-        # In linf tanh ends where its gradient vanishes, if the box stops that of all values that go too low.
-        return into_box(changed) if self.form.norm == "linf" else changed.clamp(0, 1)
+        return added(images, self.delta(), self.form.norm)
 
 
 class Free(nn.Module):
     """x' = clamp(x + delta): the change itself is the parameter."""
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
+    def __init__(self, shape: tuple[int, int, int], norm: str) -> None:
         super().__init__()
-        self.delta = nn.Parameter(torch.zeros(1, *shape))
+        self.delta, self.norm = nn.Parameter(torch.zeros(1, *shape)), norm
 
     def forward(self, images: Tensor) -> Tensor:
-        return into_box(images + self.delta)
+        return added(images, self.delta, self.norm)
+
+
+def added(images: Tensor, delta: Tensor, norm: str) -> Tensor:
+    """clamp(images + delta), delta the same for all images.
+
+    In linf a value that the box cuts off for most images keeps the gradients that lead back, or it would stay where it
+    is. In l2 they would say what a value is worth at the bound, and not where it is: there it went less far.
+    """
+    return into_box(images + delta) if norm == "linf" else (images + delta).clamp(0, 1)
 
 
 class Steepest(torch.optim.Optimizer):

@@ -52,7 +52,7 @@ class UniversalPGD(Method):
     def maker(self, shape: tuple[int, int, int]) -> nn.Module:
         from ..generative.makers import Free
 
-        return Free(shape)
+        return Free(shape, self.norm)
 
     def optimiser(self, maker: Any) -> torch.optim.Optimizer:
         from ..generative.makers import Steepest
