@@ -141,18 +141,19 @@ class GapStudy(Study):
 
         def work() -> tuple[Values, dict[str, Tensor]]:
             model, file = self.model(book, victim), book.path / "perturbations" / f"{name}.safetensors"
-            training, started = self.images("train"), time.perf_counter()
+            training, saved = self.images("train"), book.path / f"{name}.checkpoint"
+            whole, started = not saved.exists(), time.perf_counter()
             if isinstance(line.method, UAP):
                 done = line.method.fit(model, training, seed=self.seed, limit=self.size.uap)
             else:
-                saved = book.path / f"{name}.checkpoint"
                 done = line.method.fit(model, training, seed=self.seed, limit=self.size.images, checkpoint=saved)
             spent = time.perf_counter() - started
             done.perturbation.save(file)
             values = measure(model, self.images(), done.perturbation)
             chosen = self.victims(model, SHOWN)
             kept = {"clean": chosen.images, "changed": done.perturbation.apply(chosen.images)}
-            return {**values, "fit": spent, "backwards": done.backwards}, kept
+            # What a fit took that went on from a checkpoint is not known.
+            return {**values, "fit": spent if whole else None, "backwards": done.backwards}, kept
 
         return book.cell(f"fit-{name}", plain(line.method) | {"limit": self.size.images}, work)
 
