@@ -10,8 +10,8 @@ kinder than what they report. A point that is asked twice in a row counts once, 
 whose step is found. For blindspots it is the forwards of the result, with the rest of the round in which it was found,
 less one, the verification, which others do not make. Each round has other seeds; the quantiles are over the images of
 all rounds, the spread is that of single ones. Images fall to HopSkipJump at the end of one of its rounds of a few
-hundred queries, and after the first of them one or two in a hundred a round: a quantile that lies there moves by a third
-with two images more or less.
+hundred queries, and after the first of them one or two in a hundred a round: a quantile that lies there moves by a
+third with two images more or less.
 """
 
 from __future__ import annotations
