@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .gap import Line
     from .notebook import Values
 
+BESIDE = ("what", "accuracy: report", "here", "size: report", "mean l2", "largest l2")
+
 
 def systems(victim: Values, found: Sequence[tuple[Line, Values]], attacked: list[tuple[str, Values]]) -> list[Block]:
     """Every system, its variants and the baselines."""
@@ -25,12 +27,7 @@ def systems(victim: Values, found: Sequence[tuple[Line, Values]], attacked: list
     for line, values in found:
         rows.append(
             (
-                line.name,
-                "–" if line.accuracy is None else f"{line.accuracy} %",
-                rate(values["right"], values["of"]),
-                "–" if line.size is None else str(line.size),
-                number(values["l2"]),
-                number(values["most"]),
+                *_beside(line, values),
                 number(values["rms"]),
                 number(values["linf"]),
                 duration(values["fit"]),
@@ -43,8 +40,7 @@ def systems(victim: Values, found: Sequence[tuple[Line, Values]], attacked: list
         cost = (f"{1e6 * values['each']:.0f}", number(slow / values["each"]))
         rows.append((name, "–", rate(values["right"], values["of"]), "–", *sizes, "–", *cost))
     columns = (
-        "what", "accuracy: report", "here", "size: report", "mean l2", "largest l2", "rms", "mean linf", "fit",
-        "microseconds an image", "times faster than PGD-40",
+        *BESIDE, "rms", "mean linf", "fit", "microseconds an image", "times faster than PGD-40",
     )  # fmt: skip
     return [
         Title("Four systems, their variants, and attacks at the same size"),
@@ -63,19 +59,7 @@ def systems(victim: Values, found: Sequence[tuple[Line, Values]], attacked: list
 
 def other(network: str, trained: Values, found: Sequence[tuple[Line, Values]]) -> list[Block]:
     """The figures of the report on a network of another kind."""
-    rows = [
-        (
-            line.name,
-            "–" if line.accuracy is None else f"{line.accuracy} %",
-            rate(values["right"], values["of"]),
-            "–" if line.size is None else str(line.size),
-            number(values["l2"]),
-            number(values["most"]),
-            duration(values["fit"]),
-        )
-        for line, values in found
-    ]
-    columns = ("what", "accuracy: report", "here", "size: report", "mean l2", "largest l2", "fit")
+    rows = [(*_beside(line, values), duration(values["fit"])) for line, values in found]
     return [
         Title("The same on another network"),
         Paragraph(
@@ -83,8 +67,20 @@ def other(network: str, trained: Values, found: Sequence[tuple[Line, Values]]) -
             f"than on the system: this is {network}, of {percent(trained['accuracy'])} test accuracy. The two are as "
             "accurate, and differ most where one change is for all images."
         ),
-        Table("Accuracy of the other network on the changed test images", columns, rows),
+        Table("Accuracy of the other network on the changed test images", (*BESIDE, "fit"), rows),
     ]
+
+
+def _beside(line: Line, values: Values) -> tuple[str, ...]:
+    """What the report says of a system and what was found here: the columns of `BESIDE`."""
+    return (
+        line.name,
+        "–" if line.accuracy is None else f"{line.accuracy} %",
+        rate(values["right"], values["of"]),
+        "–" if line.size is None else str(line.size),
+        number(values["l2"]),
+        number(values["most"]),
+    )
 
 
 def shown(tensors: dict[str, dict[str, Tensor]]) -> list[Block]:
