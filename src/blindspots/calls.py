@@ -120,7 +120,7 @@ class Calls:
                 assert ask.dual is not None
                 rivals = goal.rivals(first, ask.backwards) if ask.classes is None else ask.classes[rows]
                 each = goal.take(torch.arange(count, device=theta.device).repeat(copies))
-                value, slope = _nearest_of_copies(each.gaps(logits, rivals.repeat(copies, 1)), leaf, ask.dual, copies)
+                value, slope = _nearest(each.gaps(logits, rivals.repeat(copies, 1)), leaf, ask.dual, copies)
         slope = torch.zeros_like(theta[rows]) if slope is None else slope
         before = chunk.fresh - chunk.start
         return tuple(
@@ -163,49 +163,29 @@ def _gradient(value: Tensor, leaf: Tensor, again: bool = False) -> Tensor | None
     return torch.autograd.grad(value.sum(), leaf, retain_graph=again, allow_unused=True)[0]
 
 
-def _nearest(gaps: Tensor, leaf: Tensor, dual: Norm) -> tuple[Tensor, Tensor | None]:
-    """Of the gaps (r, k) the one (r,) whose zero is nearest to first order, and its gradient; row by row.
+def _nearest(gaps: Tensor, leaf: Tensor, dual: Norm, copies: int = 1) -> tuple[Tensor, Tensor | None]:
+    """Of the gaps (copies * r, k) the one (r,) whose zero is nearest to first order, and its gradient; row by row.
 
-    The first is taken where none has a finite gradient other than zero.
+    All copies of a row are alike, and one backward gives the gradient of another gap for each. The first gap is taken
+    where none has a finite gradient other than zero.
     """
-    found = _Nearest(dual)
-    for number in range(gaps.shape[1]):
-        value = gaps[:, number]
-        slope = _gradient(value, leaf, again=number + 1 < gaps.shape[1])
-        found.see(value, slope)
-    return found.gap, found.slope
-
-
-def _nearest_of_copies(gaps: Tensor, leaf: Tensor, dual: Norm, copies: int) -> tuple[Tensor, Tensor | None]:
-    """The same for leaf and gaps (copies * r, k), all copies of a row being alike: each gives other gradients."""
-    found, many = _Nearest(dual), gaps.shape[1]
+    many = gaps.shape[1]
     parts = gaps.view(copies, -1, many)
+    gap, least = parts[0, :, 0], torch.full_like(parts[0, :, 0], float("inf"), requires_grad=False)
+    slope: Tensor | None = None
     for begin in range(0, many, copies):
-        classes = range(begin, min(begin + copies, many))
-        values = [parts[copy, :, number] for copy, number in enumerate(classes)]
-        slope = _gradient(torch.cat(values), leaf, again=begin + copies < many)
-        slopes = None if slope is None else slope.view(copies, -1, *slope.shape[1:])
-        for copy, value in enumerate(values):
-            found.see(value, None if slopes is None else slopes[copy])
-    return found.gap, found.slope
-
-
-class _Nearest:
-    """The nearest boundary of those seen so far, row by row."""
-
-    def __init__(self, dual: Norm) -> None:
-        self._dual, self._begun = dual, False
-        self.slope: Tensor | None = None
-
-    def see(self, value: Tensor, slope: Tensor | None) -> None:
-        """Another gap (r,) and its gradient (r, ...); the first is kept whatever it is."""
-        if not self._begun:
-            self._begun, self.gap, self.slope = True, value, slope
-            self._least = torch.full_like(value, float("inf"), requires_grad=False)
-        if slope is None or self.slope is None:
-            return
-        size = self._dual.size(slope)
-        distance = torch.where(torch.isfinite(size), value.detach().abs() / size, float("nan"))
-        nearer = distance < self._least
-        self._least, self.gap = torch.where(nearer, distance, self._least), torch.where(nearer, value, self.gap)
-        self.slope = torch.where(nearer.view(-1, *[1] * (slope.ndim - 1)), slope, self.slope)
+        values = [parts[copy, :, number] for copy, number in enumerate(range(begin, min(begin + copies, many)))]
+        found = _gradient(torch.cat(values), leaf, again=begin + copies < many)
+        if found is None:
+            continue
+        slopes = found.view(copies, -1, *found.shape[1:])
+        slope = slopes[0] if begin == 0 else slope
+        if slope is None:
+            continue
+        for value, new in zip(values, slopes, strict=False):
+            size = dual.size(new)
+            distance = torch.where(torch.isfinite(size), value.detach().abs() / size, float("nan"))
+            nearer = distance < least
+            least, gap = torch.where(nearer, distance, least), torch.where(nearer, value, gap)
+            slope = torch.where(nearer.view(-1, *[1] * (leaf.ndim - 1)), new, slope)
+    return gap, slope
